@@ -1,0 +1,67 @@
+"""Building objects from configuration: names and types are checked, and a mistake is one clear line."""
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+
+
+T = typing.TypeVar("T")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """`; did you mean 'x'?` for the closest known name, or nothing when none is close."""
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _fits(value: object, kind: object) -> bool:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(kind))
+    if origin is typing.Literal:
+        return value in typing.get_args(kind)
+    if origin is not None:
+        kind = origin
+    if kind is type(None) or kind is None:
+        return value is None
+    if kind in (object, typing.Any) or not isinstance(kind, type):
+        return True
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is tuple:
+        return isinstance(value, list | tuple)
+    return isinstance(value, kind)
+
+
+def _said(kind: object) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(kind)))
+    if kind is type(None):
+        return "null"
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join(_said(one) for one in typing.get_args(kind))
+    return getattr(kind, "__name__", str(kind))
+
+
+def build(make: typing.Callable[..., T], options: Mapping[str, object], where: str) -> T:
+    """Call `make` with options from a configuration; `where` is the config group that an error names.
+
+    Raises ValueError for an unknown option (with the nearest known name), a missing one or one of the wrong type.
+    """
+    signature = inspect.signature(make)
+    hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
+    known = list(signature.parameters)
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(f"unknown option {where}.{name}={value}{nearest(name, known)}; "
+                             f"{where} takes: {', '.join(known)}")
+        if name in hints and not _fits(value, hints[name]):
+            raise ValueError(f"{where}.{name}={value!r} is not {_said(hints[name])}")
+    missing = [name for name, one in signature.parameters.items() if one.default is one.empty and name not in options]
+    if missing:
+        raise ValueError(f"{where}.{missing[0]} must be given; {where} takes: {', '.join(known)}")
+    return make(**options)

@@ -1,0 +1,110 @@
+"""The data that flows: problems, answers, scores.
+
+Legend of dimensions, used in every name, shape and comment:
+B problems, k answers to each, N = B*k rows (row n answers problem n // k), S source positions, T actions,
+A possible actions, F features, H width, E embedding width, V words of the output vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from torch import Tensor
+
+STOP = 0          # action 0 ends an answer in every task
+NEVER = -1e9      # logit of an illegal action: finite, for 0 * -inf is NaN; exp(NEVER) is exactly 0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a policy must know of a task. Ids when `source_ids` > 0, else float features.
+
+    `vocabulary` counts the output words, STOP among them (0 for pure pointers); `shared` says that source ids and
+    output words are one vocabulary, so that embeddings may be tied.
+    """
+
+    source_ids: int = 0
+    features: int = 0
+    vocabulary: int = 0
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B problems, padded. Actions of the target are those that the policy's head understands."""
+
+    source: Tensor                                   # [B, S] long ids, or [B, S, F] float features
+    source_mask: Tensor                              # [B, S] bool, True where real
+    target: Tensor                                   # [B, T] long, one reference answer, each row through its STOP
+    target_mask: Tensor                              # [B, T] bool
+    num_actions: int                                 # A: vocabulary; S + 1 for pointers; vocabulary + copied words
+    extra: dict[str, Tensor] = field(default_factory=dict)  # named [B, ...]: copy_ids [B, S], n-grams, parents
+    examples: Sequence = ()                          # the B raw problems, for people and for rewards that need text
+
+    def __len__(self) -> int:
+        return self.source.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.source.device
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same problems on another device."""
+        return _moved(self, device)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Problems start..stop-1, with the same padding."""
+        cut = {one.name: getattr(self, one.name)[start:stop] for one in fields(self)
+               if isinstance(getattr(self, one.name), Tensor)}
+        return replace(self, **cut, extra={name: value[start:stop] for name, value in self.extra.items()},
+                       examples=self.examples[start:stop])
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """N answers and what the algorithm thinks of them; nothing here carries gradient."""
+
+    batch: Batch                   # the B problems, not repeated
+    actions: Tensor                # [N, T] long
+    mask: Tensor                   # [N, T] bool, True through STOP
+    logp: Tensor                   # [N, T] under the policy that drew them
+    reward: Tensor                 # [N, T]
+    weight: Tensor                 # [N, T] coefficient of log pi in the loss
+    legal: Tensor | None = None    # [N, T, A] bool; None when all is legal
+    fed: Tensor | None = None      # [N, T] what the decoder is fed in place of `actions` (scheduled sampling)
+    k: int = 1
+
+    def grouped(self, rows: Tensor) -> Tensor:
+        """[N, ...] -> [B, k, ...]."""
+        return rows.view(-1, self.k, *rows.shape[1:])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the parallel pass says of given actions; carries gradient."""
+
+    logp: Tensor                        # [N, T] log-probability of the actions taken
+    entropy: Tensor | None = None       # [N, T] of the distribution at each step, nats
+    attention: Tensor | None = None     # [N, T, S] over source positions, rows sum to 1
+    smooth: Tensor | None = None        # [N, T] mean log-probability over the legal actions (label smoothing)
+
+
+def _moved(data, device):
+    def move(value):
+        if isinstance(value, Tensor):
+            return value.to(device, non_blocking=True)
+        return {name: move(one) for name, one in value.items()} if isinstance(value, dict) else value
+    return replace(data, **{one.name: move(getattr(data, one.name)) for one in fields(data)})
+
+
+def pad(rows: Sequence[Sequence[int] | Tensor], fill: int = 0) -> tuple[Tensor, Tensor]:
+    """Ragged rows of ids -> padded [B, L] long and mask [B, L] bool."""
+    length = max((len(row) for row in rows), default=0)
+    ids = torch.full((len(rows), length), fill, dtype=torch.long)
+    mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, :len(row)] = torch.as_tensor(row, dtype=torch.long)
+        mask[index, :len(row)] = True
+    return ids, mask
