@@ -53,8 +53,8 @@ def read_lines(path: str | Path) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def read_jsonl(path: str | Path) -> list[dict[str, object]]:
-    """One JSON object a line; blank lines are skipped. ValueError names the line that is none."""
+def read_jsonl(path: str | Path) -> list[tuple[int, dict[str, object]]]:
+    """Line numbers and JSON objects, one a line; blank lines are skipped. ValueError names a line that is none."""
     records = []
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
@@ -65,7 +65,7 @@ def read_jsonl(path: str | Path) -> list[dict[str, object]]:
             raise ValueError(f"{path}, line {number}: not JSON ({error}); write one JSON object a line") from error
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number}: a JSON {type(record).__name__}; write one JSON object a line")
-        records.append(record)
+        records.append((number, record))
     return records
 
 
@@ -86,7 +86,8 @@ def read_pairs(source: str | Path, target: str | Path | None = None,
                fields: tuple[str, str] = ("source", "target")) -> list[Paired]:
     """Sources with their references: two aligned text files, or one .tsv or .jsonl file, each also with .gz behind.
 
-    Further columns of a TSV, and a list in the target field of JSONL, are further references.
+    Further columns of a TSV, and a list in the target field of JSONL, are further references. The fields may also
+    stand inside one field `translation`, as in many data sets of Hugging Face.
     """
     if target is not None:
         sources, targets = read_lines(source), read_lines(target)
@@ -97,13 +98,17 @@ def read_pairs(source: str | Path, target: str | Path | None = None,
         return [(one, (other,)) for one, other in zip(sources, targets)]
     kind = Path(str(source).removesuffix(".gz")).suffix
     if kind in (".jsonl", ".ndjson", ".json"):
-        read = [(number, one) for number, one in enumerate(read_jsonl(source), 1)]
-        return [(text_field(one, fields[0], f"{source}, record {number}")[0],
-                 text_field(one, fields[1], f"{source}, record {number}")) for number, one in read]
+        return [_fields(record, fields, f"{source}, line {number}") for number, record in read_jsonl(source)]
     if kind in (".tsv", ".tab"):
         return _columns(source)
     raise ValueError(f"{source}: one file of pairs must end in .tsv or .jsonl (.gz behind it is fine); "
                      f"for two aligned text files give both")
+
+
+def _fields(record: dict[str, object], fields: tuple[str, str], where: str) -> Paired:
+    inner = record.get("translation")
+    record = inner if isinstance(inner, dict) else record
+    return text_field(record, fields[0], where)[0], text_field(record, fields[1], where)
 
 
 def _columns(path: str | Path) -> list[Paired]:
