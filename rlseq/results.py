@@ -1,0 +1,218 @@
+"""The result of a run on disk: `results/<task>-v<version>/<policy>/<algo>/<seed>.json`, statistics in a .npz beside it.
+
+Format 1. The JSON holds every field of `Result` but `rows`, and the checksum of its .npz, which holds float32 arrays
+[n, m] named "<stage>/<split>/<metric>" (stage: before or after fine-tuning).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+FORMAT = 1
+STAGES = ("before", "after")
+COST = ("updates", "sampled_tokens", "scored_tokens", "seconds")
+# parts of a configuration that say where and how watched a run was, not what was computed
+CIRCUMSTANCES = ("seed", "device", "tracking", "results", "runs", "out", "pretrained", "hydra", "workers", "threads",
+                 "progress")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: what was trained, what it cost and what it reached. `before` is the pretrained checkpoint."""
+
+    task: str
+    task_version: int
+    policy: str
+    algo: str
+    seed: int
+    plan: str
+    data: str                                  # fingerprint of the task's data
+    reward: str                                # name of the reward
+    hash: str                                  # of the configuration that made it
+    rlseq: str
+    commit: str
+    dirty: bool
+    torch: str
+    hardware: str
+    device: str
+    precision: str
+    started: str                               # ISO 8601, UTC
+    finished: str
+    config: dict
+    task_options: dict
+    pretrained: dict                           # hash, cost: {updates, sampled_tokens, scored_tokens, seconds}
+    cost: dict                                 # the same four, of fine-tuning
+    before: dict                               # {split: {signature, n, metrics: {name: {score, signature}}}}
+    after: dict
+    curve: list                                # [{stage, updates, sampled_tokens, scored_tokens, seconds, loss, ...}]
+    samples: list                              # [{source_answer_text, reward}]
+    pictures: list                             # paths of png files, relative to the JSON's folder
+    primary: str                               # name of the primary metric
+    tests: list                                # names of the test splits, the headline first
+    format: int = FORMAT
+    rows: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def headline(self) -> dict:
+        """What was reached after fine-tuning on the first test split."""
+        return self.after[self.tests[0]]
+
+
+def signature(parts: Mapping[str, object]) -> str:
+    """`task:hull-v0|split:test|n:1000|...` in the order given; raises ValueError for a `|` or `:` out of place."""
+    for name, value in parts.items():
+        if re.search(r"[|:\s]", name) or re.search(r"[|\n]", str(value)):
+            raise ValueError(f"a signature's {name!r}: {value!r} may not hold '|' (nor its name ':'); rename it")
+    return "|".join(f"{name}:{value}" for name, value in parts.items())
+
+
+def comparable(one: str, without: Sequence[str] = ("seed", "commit")) -> str:
+    """A signature without what may differ between results that are compared."""
+    return "|".join(part for part in one.split("|") if part.split(":", 1)[0] not in without)
+
+
+def config_hash(config: Mapping[str, object]) -> str:
+    """12 hex digits of what a composed configuration computes: seeds, places and devices left out."""
+    kept = {name: value for name, value in config.items() if name not in CIRCUMSTANCES}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def place(result: Result, folder: Path) -> Path:
+    """Where a result belongs: `<seed>.json`, or `<seed>-<hash8>.json` where another configuration's result lies."""
+    for name in (result.task, result.policy, result.algo):
+        if not re.fullmatch(r"[\w][\w.+-]*", name):
+            raise ValueError(f"{name!r} cannot name a folder of results; use letters, digits and . _ + -")
+    home = Path(folder) / f"{result.task}-v{result.task_version}" / result.policy / result.algo
+    usual, own = home / f"{result.seed}.json", home / f"{result.seed}-{result.hash[:8]}.json"
+    if own.exists():
+        return own
+    try:
+        held = json.loads(usual.read_text(encoding="utf-8")).get("hash") if usual.exists() else result.hash
+    except (ValueError, AttributeError):
+        held = None                            # not readable: it stays for its owner to look at
+    return usual if held == result.hash else own
+
+
+def write(result: Result, rows: Mapping[str, np.ndarray], folder: Path) -> Path:
+    """Write a result and its statistics {"<stage>/<split>/<metric>": [n, m]}; both appear whole or not at all.
+
+    A result of the same configuration and seed is replaced, one of another configuration never.
+    """
+    path = place(result, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = {one.name: getattr(result, one.name) for one in fields(result) if one.name != "rows"}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **{name: np.asarray(value, dtype=np.float32) for name, value in rows.items()})
+    _check(data, rows, path)
+    data["rows"] = {"file": path.with_suffix(".npz").name, "sha256": hashlib.sha256(packed.getvalue()).hexdigest()}
+    text = json.dumps(_finite(data), indent=1, ensure_ascii=False, default=_plain)
+    _replace(path.with_suffix(".npz"), packed.getvalue())
+    _replace(path, text.encode())              # last: a result exists once its JSON does
+    return path
+
+
+def read(path: Path) -> Result:
+    """A result with its statistics in `rows`; raises ValueError in one line for anything that is not a whole result."""
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such result") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error}); run the job again or delete it") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        said = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise ValueError(f"{path}: not a result of format {FORMAT} but of {said!r}; run the job again or delete it")
+    stored = data.pop("rows", None)
+    known = {one.name for one in fields(Result)} - {"rows"}
+    if set(data) != known:
+        raise ValueError(f"{path}: fields missing {sorted(known - set(data))}, unknown {sorted(set(data) - known)}; "
+                         "run the job again with this version of rlseq")
+    if not isinstance(stored, dict) or not {"file", "sha256"} <= set(stored):
+        raise ValueError(f"{path}: does not name its .npz; run the job again or delete it")
+    rows = _rows(path.parent / Path(str(stored["file"])).name, stored["sha256"], path)
+    _check(data, rows, path)
+    return Result(**data, rows=rows)
+
+
+def _rows(path: Path, checksum: str, owner: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise ValueError(f"{owner}: {path.name} is missing beside it; run the job again or delete the result")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise ValueError(f"{owner}: {path.name} is not the one it was written with; run the job again")
+    with np.load(io.BytesIO(content), allow_pickle=False) as packed:
+        return {name: packed[name] for name in packed.files}
+
+
+def _check(data: dict, rows: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raises ValueError where the parts of a result do not belong together."""
+    for one in fields(Result):
+        kind = {"str": str, "int": int, "bool": bool, "dict": dict, "list": list}.get(str(one.type))
+        value = data.get(one.name)
+        if kind and (not isinstance(value, kind) or kind is int and isinstance(value, bool)):
+            raise ValueError(f"{path}: {one.name}={value!r} is not {kind.__name__}")
+    for name, cost in (("pretrained.cost", data["pretrained"].get("cost")), ("cost", data["cost"])):
+        if not isinstance(cost, dict) or not set(COST) <= set(cost):
+            raise ValueError(f"{path}: {name} must hold {', '.join(COST)}, got {cost!r}")
+    if not data["tests"]:
+        raise ValueError(f"{path}: tests is empty; name at least one test split")
+    for stage in STAGES:
+        for split in data["tests"]:
+            _check_split(data, rows, stage, split, path)
+
+
+def _check_split(data: dict, rows: Mapping[str, np.ndarray], stage: str, split: str, path: Path) -> None:
+    found = data[stage].get(split)
+    if not isinstance(found, dict) or not {"signature", "n", "metrics"} <= set(found):
+        raise ValueError(f"{path}: {stage}.{split} must hold signature, n and metrics, got {found!r}")
+    if data["primary"] not in found["metrics"]:
+        raise ValueError(f"{path}: {stage}.{split} lacks the primary metric {data['primary']!r}")
+    for metric, said in found["metrics"].items():
+        name = f"{stage}/{split}/{metric}"
+        if not isinstance(said, dict) or not {"score", "signature"} <= set(said):
+            raise ValueError(f"{path}: {name} must hold score and signature, got {said!r}")
+        if name not in rows or np.ndim(rows[name]) != 2 or len(rows[name]) != found["n"]:
+            got = np.shape(rows[name]) if name in rows else "nothing"
+            raise ValueError(f"{path}: statistics {name!r} must be [{found['n']}, m], got {got}")
+
+
+def _plain(value: object) -> object:
+    """numpy numbers and other leaves as JSON can hold them."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _finite(value: object) -> object:
+    """NaN and infinities as null: JSON has no word for them."""
+    if isinstance(value, Mapping):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o644)             # mkstemp's 0600 would hide results from others
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
