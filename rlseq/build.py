@@ -6,7 +6,6 @@ import types
 import typing
 from collections.abc import Mapping
 
-
 T = typing.TypeVar("T")
 
 

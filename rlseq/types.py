@@ -75,6 +75,7 @@ class Rollout:
     legal: Tensor | None = None    # [N, T, A] bool; None when all is legal
     fed: Tensor | None = None      # [N, T] what the decoder is fed in place of `actions` (scheduled sampling)
     k: int = 1
+    log: dict[str, Tensor] = field(default_factory=dict)   # scalars seen while collecting
 
     def grouped(self, rows: Tensor) -> Tensor:
         """[N, ...] -> [B, k, ...]."""

@@ -1,0 +1,76 @@
+"""What an algorithm is: `collect` draws answers and weighs their tokens, `loss` scores them again with gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from .. import dist
+from ..env import SequenceEnv
+from ..nn.policy import Policy
+from ..types import Rollout, Scores
+
+Normalise = Literal["token", "sequence", "sum", "constant"]
+
+
+class Algorithm(nn.Module):
+    """Its parameters (a critic) and buffers (a running mean) are its whole state."""
+
+    dropout: bool = True     # whether the scoring pass drops out; off where answers must be scored as they were drawn
+
+    def prepare(self, policy: Policy) -> None:
+        """Build what depends on the policy's width; called once, before the optimiser is made."""
+
+    def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
+        """Answers to the loaded problems and the weight of every token; no gradient; progress in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} must define collect()")
+
+    def loss(self, policy: Policy, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        """A scalar with gradient, and what to log. A pure function of policy and rollout."""
+        raise TypeError(f"{type(self).__name__} must define loss()")
+
+
+def reference(env: SequenceEnv) -> Rollout:
+    """The references of the loaded problems as answers of weight 1."""
+    batch = env.batch
+    nothing = torch.zeros(batch.target.shape, device=env.device)
+    return Rollout(batch, batch.target, batch.target_mask, nothing, nothing, nothing + 1.0, env.legal_along(batch.target))
+
+
+def with_reference(rollout: Rollout, env: SequenceEnv, weight: float) -> Rollout:
+    """k answers a source -> k + 1, the last of them its reference, whose tokens weigh `weight`."""
+    gold = reference(env)
+    length = max(rollout.actions.shape[1], gold.actions.shape[1])
+
+    def join(drawn: Tensor, given: Tensor, fill: float | bool) -> Tensor:
+        drawn, given = (pad(one, (0, 0) * (one.dim() - 2) + (0, length - one.shape[1]), value=fill)
+                        for one in (drawn, given))
+        return torch.cat([rollout.grouped(drawn), given.unsqueeze(1)], 1).flatten(0, 1)
+
+    return replace(
+        rollout, actions=join(rollout.actions, gold.actions, 0), mask=join(rollout.mask, gold.mask, False),
+        logp=join(rollout.logp, gold.logp, 0.0), reward=join(rollout.reward, gold.reward, 0.0),
+        weight=join(rollout.weight, gold.weight * weight, 0.0), k=rollout.k + 1,
+        legal=None if rollout.legal is None else join(rollout.legal, gold.legal, True))
+
+
+def weighted_nll(scores: Scores, rollout: Rollout, normalise: Normalise, rows: int | None = None,
+                 constant: int = 1) -> Tensor:
+    """sum_n sum_t w_nt (-log pi_nt), divided by normalise:
+
+        sum        the rows: the mean over answers of the sum over tokens (the unbiased policy gradient)
+        constant   the rows times a constant length, the same for short and long answers (Liu et al. 2025)
+        sequence   the rows, each token by its answer's length first
+        token      all real tokens of all ranks (the usual cross-entropy)
+    """
+    losses = -(scores.logp * rollout.weight * rollout.mask)
+    rows = rows or len(losses)
+    if normalise == "token":
+        return losses.sum() / dist.mean(rollout.mask.sum().to(losses.dtype))
+    if normalise == "sequence":
+        return (losses.sum(1) / rollout.mask.sum(1)).sum() / rows
+    return losses.sum() / (rows * (constant if normalise == "constant" else 1))

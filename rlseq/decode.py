@@ -1,0 +1,152 @@
+"""Decoding, generic over every policy and task: ancestral sampling, greedy, beam search. Nothing carries gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import dist
+from .env import SequenceEnv, through_stop
+from .nn.policy import Policy
+from .types import NEVER, STOP, Rollout
+
+
+def draw(logp: Tensor, uniform: Tensor) -> Tensor:
+    """One action a row by the inverse of the cumulative distribution: log p [N, A], uniform [N] in [0, 1) -> [N].
+
+    An action of probability 0 is never drawn: the number looked up lies below the last sum, and the first sum above
+    it belongs to an action that added something.
+    """
+    sums = logp.exp().cumsum(1)
+    total = sums[:, -1]
+    place = torch.minimum(uniform.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(sums, place.unsqueeze(1), right=True).squeeze(1)
+
+
+def truncated(logp: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """log p [N, A] -> log of p^(1/temperature), cut to the `top_k` likeliest and to the nucleus `top_p`, renormalised.
+
+    The nucleus is the smallest set of likeliest actions with at least mass `top_p` (Holtzman et al. 2020).
+    """
+    if temperature != 1.0:
+        logp = (logp / temperature).clamp(min=NEVER).log_softmax(-1)
+    if 0 < top_k < logp.shape[1]:
+        least = logp.topk(top_k, dim=1).values[:, -1:]
+        logp = logp.masked_fill(logp < least, NEVER).log_softmax(-1)
+    if top_p < 1.0:
+        ordered, order = logp.sort(dim=1, descending=True)
+        before = ordered.exp().cumsum(1) - ordered.exp()
+        cut = torch.zeros_like(logp, dtype=torch.bool).scatter(1, order, before >= top_p)
+        logp = logp.masked_fill(cut, NEVER).log_softmax(-1)
+    return logp
+
+
+def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
+    """Raises ValueError for settings that no distribution has."""
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature} must be above 0; for the likeliest action decode greedily")
+    if top_k < 0 or not 0 < top_p <= 1:
+        raise ValueError(f"top_k={top_k} must be 0 (off) or more, top_p={top_p} must lie in (0, 1]")
+
+
+@torch.no_grad()
+def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.0, top_k: int = 0,
+           top_p: float = 1.0) -> Rollout:
+    """k answers to each loaded problem, drawn from pi (or its truncation); `logp` is under what drew them."""
+    check_sampling(temperature, top_k, top_p)
+    plain = temperature == 1.0 and not top_k and top_p == 1.0
+
+    def choose(logp: Tensor) -> tuple[Tensor, Tensor]:
+        logp = logp if plain else truncated(logp, temperature, top_k, top_p)
+        return draw(logp, dist.uniform(len(logp), logp.device)), logp
+    return _roll(policy, env, k, choose)
+
+
+@torch.no_grad()
+def greedy(policy: Policy, env: SequenceEnv) -> Rollout:
+    """The likeliest action at every step, one answer a problem."""
+    return _roll(policy, env, 1, lambda logp: (logp.argmax(1), logp))
+
+
+def _roll(policy: Policy, env: SequenceEnv, k: int, choose) -> Rollout:
+    env.begin(k)
+    state = policy.start(policy.encode(env.batch), k)
+    action, logps, legals = None, [], []
+    while not bool(env.done.all()):
+        legal = env.legal()
+        logp, state = policy.step(state, action, legal)
+        action, logp = choose(logp)
+        logps.append(logp.gather(1, action.unsqueeze(1)).squeeze(1))
+        legals.append(legal)
+        env.advance(action)
+    actions, mask = env.answers()
+    reward = env.worth(actions, mask).unsqueeze(1) * last_step(mask)
+    return Rollout(env.batch, actions, mask, torch.stack(logps, 1) * mask, reward, torch.zeros_like(reward),
+                   None if legals[0] is None else torch.stack(legals, 1), None, k)
+
+
+def repeats(prefix: Tensor, n: int, actions: int) -> Tensor:
+    """Prefix [N, t] -> [N, A], True where an action would complete an n-gram that the row already holds."""
+    found = torch.zeros(len(prefix), actions, dtype=torch.bool, device=prefix.device)
+    if prefix.shape[1] < n:
+        return found
+    grams = prefix.unfold(1, n, 1)                                                     # [N, t - n + 1, n]
+    last = prefix[:, prefix.shape[1] - n + 1:].unsqueeze(1)
+    match = (grams[..., :-1] == last).all(-1)
+    ends = torch.where(match, grams[..., -1], STOP)
+    found.scatter_(1, ends, True)
+    found[:, STOP] = False
+    return found
+
+
+@torch.no_grad()
+def beam(policy: Policy, env: SequenceEnv, width: int = 5, length_penalty: float = 1.0,
+         no_repeat: int = 0) -> tuple[Rollout, Tensor]:
+    """The best of `width` partial answers kept at every step, one answer a problem, and its score [B].
+
+        score = sum_t log p_t / T^length_penalty            (0: the plain sum; Wu et al. 2016 use another form)
+
+    Finished answers stay in the beam and compete by score; `no_repeat` forbids a second n-gram of that size.
+    """
+    if width < 1:
+        raise ValueError(f"beam width {width} must be at least 1")
+    env.begin(width)
+    batch, problems, actions = env.batch, len(env.batch), env.batch.num_actions
+    state = policy.start(policy.encode(batch), width)
+    total = torch.full((problems, width), NEVER, device=env.device)
+    total[:, 0] = 0.0                                                                  # all rows are alike at first
+    prefix = torch.zeros(problems * width, 0, dtype=torch.long, device=env.device)
+    lengths = torch.zeros(problems * width, device=env.device)
+    done = torch.zeros(problems * width, dtype=torch.bool, device=env.device)
+    action = None
+    for _ in range(env.horizon):
+        legal = env.task.legal(batch, prefix)
+        if no_repeat:
+            fresh = ~repeats(prefix, no_repeat, actions)
+            allowed = fresh if legal is None else fresh & legal
+            legal = torch.where(allowed.any(1, keepdim=True), allowed, fresh if legal is None else legal)
+        logp, state = policy.step(state, action, legal)
+        logp = logp.masked_fill(done.unsqueeze(1), NEVER)
+        logp[:, STOP] = torch.where(done, 0.0, logp[:, STOP])
+        reach = lengths + (~done).float()
+        sums = (total.view(-1, 1) + logp).view(problems, -1)                           # [B, width * A]
+        ranked = (sums.view(-1, actions) / reach.pow(length_penalty).unsqueeze(1)).view(problems, -1)
+        best = ranked.topk(width, dim=1).indices
+        rows = (best // actions + torch.arange(problems, device=env.device).unsqueeze(1) * width).view(-1)
+        action, total = (best % actions).view(-1), sums.gather(1, best)
+        prefix = torch.cat([prefix[rows], action.unsqueeze(1)], 1)
+        lengths, done, state = reach[rows], done[rows] | (action == STOP), state.select(rows)
+        if bool(done.all()):
+            break
+    score = total / lengths.view(problems, width).pow(length_penalty)
+    best = score.argmax(1)
+    chosen = prefix.view(problems, width, -1)[torch.arange(problems), best]
+    mask = through_stop(chosen)
+    reward = env.worth(chosen, mask).unsqueeze(1) * last_step(mask)
+    nothing = torch.zeros_like(reward)
+    return Rollout(batch, chosen, mask, nothing, reward, nothing), score.gather(1, best.unsqueeze(1)).squeeze(1)
+
+
+def last_step(mask: Tensor) -> Tensor:
+    """Mask [N, T] -> [N, T] float, 1 at the last action of every row."""
+    return (mask & ~torch.nn.functional.pad(mask[:, 1:], (0, 1))).float()

@@ -1,0 +1,1 @@
+"""Networks: encoders, attention, decoders, heads, and the policy made of them."""

@@ -1,0 +1,139 @@
+"""Encoders: a source, ids or features, becomes one state per position and one summary vector."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from ..types import Batch, Sizes
+from .attention import MultiHead
+
+Positions = Literal["sinusoidal", "none"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the decoder may know of B sources."""
+
+    states: Tensor      # [B, S, H]
+    mask: Tensor        # [B, S] bool
+    summary: Tensor     # [B, H]
+    batch: Batch        # the problems themselves: copy ids, number of actions
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """Positions [T] -> sinusoidal codes [T, H] (Vaswani et al. 2017, section 3.5)."""
+    rate = torch.exp(torch.arange(0, width, 2, device=positions.device) * (-math.log(10000.0) / width))
+    angle = positions.unsqueeze(1) * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
+
+
+class Words(nn.Module):
+    """Ids -> vectors of width H, scaled so that a tied output projection starts at unit logits."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(count, width) / math.sqrt(width))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return nn.functional.embedding(ids, self.weight) * math.sqrt(self.weight.shape[1])
+
+
+class Source(nn.Module):
+    """Embeds the source [B, S] or [B, S, F] -> [B, S, H]; positions "none" makes a Transformer see a set."""
+
+    def __init__(self, sizes: Sizes, width: int, positions: Positions, dropout: float) -> None:
+        super().__init__()
+        self.positions, self.width = positions, width
+        self.embed = Words(sizes.source_ids, width) if sizes.source_ids else nn.Linear(sizes.features, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, source: Tensor) -> Tensor:
+        embedded = self.embed(source)
+        if self.positions == "sinusoidal":
+            place = torch.arange(source.shape[1], device=source.device)
+            embedded = embedded + sinusoids(place, self.width).to(embedded.dtype)
+        return self.dropout(embedded)
+
+
+class RecurrentEncoder(nn.Module):
+    """LSTM or GRU, one or both directions; the summary is the last state or the mean of the states."""
+
+    def __init__(self, cell: Literal["lstm", "gru"], width: int, layers: int, bidirectional: bool,
+                 summary: Literal["last", "mean"], dropout: float) -> None:
+        super().__init__()
+        ways = 2 if bidirectional else 1
+        if width % ways:
+            raise ValueError(f"policy.width={width} must be even for a bidirectional encoder")
+        self.cell = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](
+            width, width // ways, layers, batch_first=True, bidirectional=bidirectional,
+            dropout=dropout if layers > 1 else 0.0)
+        self.ways, self.summary = ways, summary
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, embedded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S, H], [B, S] -> states [B, S, H], summary [B, H]. Packed, so padding never reaches the backward cell."""
+        packed = pack_padded_sequence(embedded, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+        states, last = self.cell(packed)
+        states, _ = pad_packed_sequence(states, batch_first=True, total_length=embedded.shape[1])
+        hidden = last[0] if isinstance(last, tuple) else last                     # [layers * ways, B, H / ways]
+        if self.summary == "last":
+            summary = hidden[-self.ways:].transpose(0, 1).flatten(1)
+        else:
+            summary = masked_mean(states, mask)
+        return self.dropout(states), summary
+
+
+class TransformerEncoder(nn.Module):
+    """Pre-norm Transformer encoder; the summary is the mean of its states."""
+
+    def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, feedforward, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, embedded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S, H], [B, S] -> states [B, S, H], summary [B, H]."""
+        seen = mask[:, None, None, :]
+        for layer in self.layers:
+            embedded = layer(embedded, seen)
+        states = self.norm(embedded)
+        return states, masked_mean(states, mask)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a feed-forward block, each normalised first and added to its input."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = MultiHead(width, heads, dropout)
+        self.feedforward = FeedForward(width, feedforward, dropout)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, seen: Tensor) -> Tensor:
+        normal = self.norm(states)
+        states = states + self.dropout(self.attention(normal, self.attention.keys(normal), seen))
+        return self.feedforward(states)
+
+
+class FeedForward(nn.Module):
+    """x + W2 relu(W1 norm(x))."""
+
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return states + self.dropout(self.down(self.dropout(self.up(self.norm(states)).relu())))
+
+
+def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
+    """[B, S, H] and mask [B, S] -> mean over real positions [B, H]."""
+    weight = mask.unsqueeze(2).to(states.dtype)
+    return (states * weight).sum(1) / weight.sum(1).clamp(min=1)

@@ -1,0 +1,189 @@
+"""Heads: they alone know what an action means. Vocabulary, pointer and copy differ in this file only."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..types import NEVER, Scores, Sizes
+from .attention import Attention, Kind, fold, read, weights
+from .encoders import Memory, Words
+
+CHUNK = 2**23      # most numbers of a [rows, A] block of logits; larger scorings are cut, and recomputed backward
+
+
+def log_probabilities(logits: Tensor, legal: Tensor | None) -> Tensor:
+    """Logits and legality [..., A] -> log-probabilities over legal actions, in float32 or better."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if legal is not None:
+        logits = logits.masked_fill(~legal, NEVER)
+    return logits.log_softmax(-1)
+
+
+def _judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """log p [..., A] -> log p of the actions, entropy, mean log p over the actions that are possible."""
+    possible = logp > NEVER / 2
+    if legal is not None:
+        possible = possible & legal
+    sane = logp.masked_fill(~possible, 0.0)
+    entropy = -(sane.exp() * sane * possible).sum(-1)
+    return logp.gather(-1, actions.unsqueeze(-1)).squeeze(-1), entropy, sane.sum(-1) / possible.sum(-1)
+
+
+class Head(nn.Module):
+    """What every head offers; `keys` is what it projects once per source."""
+
+    def keys(self, memory: Memory) -> Tensor | None:
+        """[B, S, H] for heads that look at the source."""
+        return None
+
+    def embed(self, actions: Tensor, memory: Memory) -> Tensor:
+        """Actions [N, T] -> the vectors [N, T, H] that the decoder is fed."""
+        raise TypeError(f"{type(self).__name__} must define embed()")
+
+    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
+        """Decoder states [N, T, H] -> unnormalised log-probabilities [N, T, A]."""
+        raise TypeError(f"{type(self).__name__} must define logits()")
+
+    def attention(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor | None:
+        """Where the head itself points [N, T, S], if it does."""
+        return None
+
+    def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
+              legal: Tensor | None, detail: bool) -> Scores:
+        """Log-probability of the actions taken [N, T]; with `detail` their entropy and smoothing term as well."""
+        columns = max(1, CHUNK // max(1, states.shape[0] * memory.batch.num_actions))
+        parts = []
+        for start in range(0, actions.shape[1], columns):
+            cut = slice(start, start + columns)
+
+            def part(states, actions, legal):
+                logp = log_probabilities(self.logits(states, memory, keys), legal)
+                return _judged(logp, actions, legal) if detail else (
+                    logp.gather(-1, actions.unsqueeze(-1)).squeeze(-1),)
+
+            given = (states[:, cut], actions[:, cut], None if legal is None else legal[:, cut])
+            whole = columns >= actions.shape[1]
+            parts.append(part(*given) if whole else checkpoint(part, *given, use_reentrant=False))
+        found = [torch.cat(column, 1) for column in zip(*parts)]
+        return Scores(found[0], *([found[1], None, found[2]] if detail else []))
+
+
+class Vocabulary(Head):
+    """A softmax over V words; tied to the given embedding when there is one (Press and Wolf 2017)."""
+
+    def __init__(self, sizes: Sizes, width: int, tied: Words | None) -> None:
+        super().__init__()
+        if sizes.vocabulary < 2:
+            raise ValueError("this task has no output vocabulary; take a policy with head: pointer")
+        self.words = tied if tied is not None else Words(sizes.vocabulary, width)
+        self.bias = nn.Parameter(torch.zeros(sizes.vocabulary))
+
+    def embed(self, actions: Tensor, memory: Memory) -> Tensor:
+        return self.words(actions)
+
+    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
+        return F.linear(states, self.words.weight, self.bias)
+
+    def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
+              legal: Tensor | None, detail: bool) -> Scores:
+        """As every head, but padding is packed away first: only real steps meet the vocabulary."""
+        flat = super().score(states[mask][None], memory, keys, actions[mask][None], mask,
+                             None if legal is None else legal[mask][None], detail)
+
+        def unpack(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values.new_zeros(mask.shape).masked_scatter(mask, values)
+        return Scores(unpack(flat.logp), unpack(flat.entropy), None, unpack(flat.smooth))
+
+
+class Pointer(Head):
+    """Points at a source position: action i means position i - 1, action 0 a learned STOP (Vinyals et al. 2015)."""
+
+    def __init__(self, kind: Kind, width: int) -> None:
+        super().__init__()
+        self.point = Attention(kind, width)
+        self.stop = nn.Parameter(torch.randn(2, width) / width**0.5)     # as a thing to point at, as a thing fed
+
+    def keys(self, memory: Memory) -> Tensor:
+        stop = self.stop[0].to(memory.states.dtype).expand(len(memory.states), 1, -1)
+        return self.point.keys(torch.cat([stop, memory.states], 1))                        # [B, S + 1, H]
+
+    def embed(self, actions: Tensor, memory: Memory) -> Tensor:
+        states = memory.states
+        stop = self.stop[1].to(states.dtype).expand(len(states), 1, -1)
+        index = actions.reshape(len(states), -1, 1).expand(-1, -1, states.shape[2])        # [B, k*T, H]
+        return torch.cat([stop, states], 1).gather(1, index).view(*actions.shape, -1)
+
+    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
+        energy = self.point(states, keys)                                                  # [N, T, S + 1]
+        open_ = F.pad(memory.mask, (1, 0), value=True).unsqueeze(1)
+        return fold(energy, len(open_)).masked_fill(~open_, NEVER).view(energy.shape)
+
+    def attention(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
+        return weights(self.point(states, keys)[..., 1:], memory.mask)
+
+
+class Copy(Head):
+    """Pointer-generator (See et al. 2017, eq. 8-9): writes a word of the vocabulary or copies one of the source.
+
+        P(w) = g P_vocabulary(w) + (1 - g) sum_{s: source_s = w} attention_s,   g = sigmoid(W [h; context])
+
+    `batch.extra["copy_ids"]` [B, S] names the action of every source position; words outside the vocabulary have
+    actions from V on. Departs from the paper: the copy attention is the head's own, so that any decoder fits; a copied
+    word outside the vocabulary is fed back as the state of the position it came from, not as "unknown".
+    """
+
+    def __init__(self, sizes: Sizes, kind: Kind, width: int, tied: Words | None) -> None:
+        super().__init__()
+        self.write = Vocabulary(sizes, width, tied)
+        self.point = Attention(kind, width)
+        self.gate = nn.Linear(2 * width, 1)
+
+    def keys(self, memory: Memory) -> Tensor:
+        if "copy_ids" not in memory.batch.extra:
+            raise ValueError("a copy head needs batch.extra['copy_ids']; this task encodes its actions for another head")
+        return self.point.keys(memory.states)
+
+    def embed(self, actions: Tensor, memory: Memory) -> Tensor:
+        size = len(self.write.words.weight)
+        known = self.write.words(actions.clamp(max=size - 1))
+        if memory.batch.num_actions <= size:
+            return known
+        asked = actions.reshape(len(memory.states), -1, 1)                                 # [B, k*T, 1]
+        place = (asked == memory.batch.extra["copy_ids"].unsqueeze(1)).to(torch.uint8).argmax(2, keepdim=True)
+        copied = memory.states.gather(1, place.expand(-1, -1, memory.states.shape[2])).view(*actions.shape, -1)
+        return torch.where((actions < size).unsqueeze(2), known, copied)
+
+    def _parts(self, states: Tensor, memory: Memory, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log g [N, T], log (1 - g) [N, T] and the copy attention [N, T, S]."""
+        attention = weights(self.point(states, keys), memory.mask)
+        gate = self.gate(torch.cat([states, read(attention, memory.states)], -1)).squeeze(-1).to(attention.dtype)
+        return F.logsigmoid(gate), F.logsigmoid(-gate), attention
+
+    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
+        write, copy, attention = self._parts(states, memory, keys)
+        rows, steps, _ = attention.shape
+        actions, problems = memory.batch.num_actions, len(memory.mask)
+        ids = memory.batch.extra["copy_ids"].unsqueeze(1).expand(-1, rows * steps // problems, -1)
+        mixed = attention.new_zeros(problems, rows * steps // problems, actions)
+        mixed = mixed.scatter_add(2, ids, fold(attention, problems)).view(rows, steps, actions) * copy.exp()[..., None]
+        words = log_probabilities(self.write.logits(states, memory, None), None) + write[..., None]
+        mixed = mixed + F.pad(words.exp(), (0, actions - words.shape[2]))
+        return mixed.clamp(min=1e-37).log().masked_fill(mixed == 0, NEVER)
+
+    def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
+              legal: Tensor | None, detail: bool) -> Scores:
+        """The mixture of the actions taken alone, which needs no [N, T, A] scatter unless legality or detail does."""
+        if legal is not None or detail:
+            return super().score(states, memory, keys, actions, mask, legal, detail)
+        write, copy, attention = self._parts(states, memory, keys)
+        size = len(self.write.words.weight)
+        words = self.write.score(states, memory, None, actions.clamp(max=size - 1), mask, None, False).logp + write
+        words = words.masked_fill(actions >= size, NEVER)
+        same = actions.reshape(len(memory.mask), -1, 1) == memory.batch.extra["copy_ids"].unsqueeze(1)
+        copied = (fold(attention, len(memory.mask)) * same).sum(2).view(actions.shape)
+        copied = copied.clamp(min=1e-37).log().masked_fill(copied == 0, NEVER) + copy
+        return Scores(torch.logaddexp(words, copied))
+
+    def attention(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
+        return self._parts(states, memory, keys)[2]

@@ -1,0 +1,143 @@
+"""The policy: source, encoder, decoder, head. `forward` scores whole answers; `start` and `step` draw them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..types import Batch, Rollout, Scores, Sizes
+from .attention import Kind
+from .decoders import Keys, Past, RecurrentDecoder, TransformerDecoder
+from .encoders import Memory, Positions, RecurrentEncoder, Source, TransformerEncoder
+from .heads import Copy, Head, Pointer, Vocabulary, log_probabilities
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a policy is made of; the options of `policy.*` on the command line."""
+
+    head: Literal["vocabulary", "pointer", "copy"]
+    encoder: Literal["transformer", "lstm", "gru"] = "transformer"
+    decoder: Literal["transformer", "lstm", "gru"] = "transformer"
+    width: int = 256
+    encoder_layers: int = 3
+    decoder_layers: int = 3
+    heads: int = 4                           # of Transformer attention
+    feedforward: int = 0                     # inner width; 0 means four times the width
+    dropout: float = 0.1
+    positions: Positions = "sinusoidal"      # of the source; "none" for sets
+    attention: Kind = "additive"             # of a recurrent decoder
+    pointing: Kind = "bilinear"              # of a pointer or copy head
+    bidirectional: bool = True
+    summary: Literal["last", "mean"] = "last"
+    tied: bool = True                        # output words share the embedding; the source too where ids are shared
+
+    def __post_init__(self) -> None:
+        for name in ("width", "encoder_layers", "decoder_layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"policy.{name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"policy.dropout={self.dropout} must lie in [0, 1)")
+        if self.pointing == "none" and self.head != "vocabulary":
+            raise ValueError(f"policy.pointing=none, but a {self.head} head must point; take dot, bilinear, additive or cosine")
+
+
+@dataclass(frozen=True)
+class State:
+    """N rows in the middle of their answers."""
+
+    memory: Memory
+    keys: Keys                # of the decoder
+    head_keys: Tensor | None
+    past: Past
+    k: int
+
+    def select(self, rows: Tensor) -> State:
+        """The same problems continued from other rows [N]; a row may only take the past of its own problem's rows."""
+        return replace(self, past=tuple(part.index_select(0, rows) for part in self.past))
+
+
+class Policy(nn.Module):
+    """pi(answer | source), autoregressive. Rows n = 0..N-1 answer problems n // k; a source is encoded once."""
+
+    def __init__(self, source: Source, encoder: nn.Module, decoder: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.source, self.encoder, self.decoder, self.head = source, encoder, decoder, head
+        self.first = nn.Parameter(torch.randn(source.width) / source.width**0.5)           # fed before any action
+
+    def encode(self, batch: Batch) -> Memory:
+        """B sources -> their memory, once however many answers follow."""
+        states, summary = self.encoder(self.source(batch.source), batch.source_mask)
+        return Memory(states, batch.source_mask, summary, batch)
+
+    def forward(self, memory: Memory, actions: Tensor, mask: Tensor, legal: Tensor | None = None,
+                fed: Tensor | None = None, detail: bool = False, attend: bool = False) -> Scores:
+        """Score answers [N, T] in one parallel pass; carries gradient.
+
+        `fed` [N, T] replaces the actions the decoder sees as its past; `detail` adds entropy and the smoothing term,
+        `attend` the attention [N, T, S]: the head's own if it points, else the decoder's (None if there is none).
+        """
+        states, attention, head_keys = self._decode(memory, actions if fed is None else fed, attend)
+        scores = self.head.score(states, memory, head_keys, actions, mask, legal, detail)
+        if attend:
+            own = self.head.attention(states, memory, head_keys)
+            scores = replace(scores, attention=attention if own is None else own)
+        return scores
+
+    def _decode(self, memory: Memory, fed: Tensor, attend: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        k = len(fed) // len(memory.mask)
+        first = self.first.expand(len(fed), 1, -1).to(memory.states.dtype)
+        vectors = torch.cat([first, self.head.embed(fed[:, :-1], memory)], 1) if fed.shape[1] > 1 else first
+        states, attention, _ = self.decoder(vectors, memory, self.decoder.keys(memory), self.decoder.start(memory, k),
+                                            attend)
+        return states, attention, self.head.keys(memory)
+
+    def score(self, rollout: Rollout, detail: bool = False, attend: bool = False) -> Scores:
+        """Score the answers of a rollout; carries gradient."""
+        return self(self.encode(rollout.batch), rollout.actions, rollout.mask, rollout.legal, rollout.fed, detail, attend)
+
+    def log_probs(self, memory: Memory, actions: Tensor, legal: Tensor | None = None) -> Tensor:
+        """Log-probabilities of all actions at every step [N, T, A]: exact, and large where A is a vocabulary."""
+        states, _, head_keys = self._decode(memory, actions, False)
+        return log_probabilities(self.head.logits(states, memory, head_keys), legal)
+
+    def start(self, memory: Memory, k: int) -> State:
+        """N = B*k rows before their first action."""
+        return State(memory, self.decoder.keys(memory), self.head.keys(memory), self.decoder.start(memory, k), k)
+
+    def step(self, state: State, action: Tensor | None, legal: Tensor | None = None) -> tuple[Tensor, State]:
+        """The actions just taken [N] (None at first), what may follow [N, A] -> log pi [N, A] and the next state."""
+        memory = state.memory
+        if action is None:
+            fed = self.first.expand(len(memory.mask) * state.k, 1, -1).to(memory.states.dtype)
+        else:
+            fed = self.head.embed(action.unsqueeze(1), memory)
+        states, _, past = self.decoder(fed, memory, state.keys, state.past)
+        logits = self.head.logits(states, memory, state.head_keys).squeeze(1)
+        return log_probabilities(logits, legal), replace(state, past=past)
+
+
+def make_policy(sizes: Sizes, shape: Shape) -> Policy:
+    """A fresh policy of a given shape for a task of given sizes."""
+    width, inner = shape.width, shape.feedforward or 4 * shape.width
+    source = Source(sizes, width, shape.positions, shape.dropout)
+    if shape.encoder == "transformer":
+        encoder = TransformerEncoder(width, shape.encoder_layers, shape.heads, inner, shape.dropout)
+    else:
+        encoder = RecurrentEncoder(shape.encoder, width, shape.encoder_layers, shape.bidirectional, shape.summary,
+                                   shape.dropout)
+    if shape.decoder == "transformer":
+        decoder = TransformerDecoder(width, shape.decoder_layers, shape.heads, inner, shape.dropout)
+    else:
+        decoder = RecurrentDecoder(shape.decoder, shape.attention, width, shape.decoder_layers, shape.dropout)
+    tied = source.embed if shape.tied and sizes.shared else None
+    if shape.head == "pointer":
+        head = Pointer(shape.pointing, width)
+    elif shape.head == "copy":
+        head = Copy(sizes, shape.pointing, width, tied)
+    else:
+        head = Vocabulary(sizes, width, tied)
+    return Policy(source, encoder, decoder, head)
