@@ -1,0 +1,97 @@
+"""Point sets in the unit square and their convex hulls, drawn by (split, seed, i) alone."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from scipy.spatial import ConvexHull
+
+ENDLESS = 1 << 40                     # length of the training split: nobody reaches its end
+TEST_SIZES = (50, 5, 10, 100, 200, 500)    # points in a problem of split test-<n>; the headline first
+ITEMS = 1000                          # problems in dev and in each test split
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Points [n, 2] (float32 as drawn, float64 as a user gave them); their hull, or () where it is not known.
+
+    The hull lists positions of its vertices counter-clockwise from the leftmost (of several, the lowest) one.
+    Two examples are equal when their points are.
+    """
+
+    points: np.ndarray
+    hull: tuple[int, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Example) and np.array_equal(self.points, other.points)
+
+    def __hash__(self) -> int:
+        return hash(self.points.tobytes())
+
+
+def hull_of(points: np.ndarray) -> tuple[int, ...]:
+    """Vertices of the convex hull of [n, 2] points by Qhull, in the order of `Example.hull`.
+
+    Raises scipy's QhullError for points that all lie on one line.
+    """
+    exact = points.astype(np.float64)
+    around = ConvexHull(exact).vertices          # counter-clockwise in two dimensions
+    corners = exact[around].tolist()
+    start = corners.index(min(corners))
+    return tuple(np.roll(around, -start).tolist())
+
+
+class Problems(Sequence):
+    """One split: item i is n points, n uniform on n_min..n_max, coordinates uniform multiples of 2^-24 in [0, 1)."""
+
+    def __init__(self, split: str, seed: int, n_min: int, n_max: int, count: int) -> None:
+        self.n_min, self.n_max, self.count = n_min, n_max, count
+        digest = blake2b(f"hull {seed} {split}".encode(), digest_size=16).digest()
+        self.key = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.count))]
+        i = operator.index(index)
+        if not -self.count <= i < self.count:
+            raise IndexError(f"item {i} of {self.count}")
+        random = np.random.Generator(np.random.Philox(key=self.key, counter=[0, 0, i % self.count, 0]))
+        n = int(random.integers(self.n_min, self.n_max + 1))
+        points = random.random((n, 2), dtype=np.float32)
+        return Example(points, hull_of(points))
+
+
+def in_unit_square(points: np.ndarray) -> np.ndarray:
+    """Points as float32 in the unit square: as they are if they lie there, else shifted and scaled, alike on both axes.
+
+    So that the shape is kept, the longer side of the bounding box becomes 1; the hull's vertices stay the same.
+    """
+    if points.dtype == np.float32 and points.size and points.min() >= 0 and points.max() <= 1:
+        return points
+    points = points.astype(np.float64)
+    if points.min() < 0 or points.max() > 1:
+        low = points.min(0)
+        points = (points - low) / max((points.max(0) - low).max(), np.finfo(np.float64).tiny)
+    return points.astype(np.float32)
+
+
+def features_of(points: np.ndarray, mask: np.ndarray, features: str) -> np.ndarray:
+    """Source features [B, S, F] of padded points [B, S, 2]; 0 where padded.
+
+    "coordinates": x, y. "polar": x, y, then, seen from the centroid of the set: dx, dy, radius, sine and cosine of the
+    angle; a point at the centroid has no angle, and sine and cosine are 0.
+    """
+    if features == "coordinates":
+        return points
+    centre = points.sum(1, keepdims=True) / np.maximum(mask.sum(1), 1)[:, None, None]
+    arm = np.where(mask[..., None], points - centre, 0)
+    radius = np.hypot(arm[..., :1], arm[..., 1:])
+    direction = arm / np.maximum(radius, np.finfo(np.float32).tiny)
+    return np.concatenate([points, arm, radius, direction[..., ::-1]], axis=-1).astype(np.float32)
