@@ -1,0 +1,186 @@
+"""Translation: text in one language -> the same in another, worth what sentence BLEU, chrF or exact match say."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+import rlseq.task
+from rlseq.rewards.ngrams import sentence_bleu_ids
+from rlseq.rewards.text import (
+    Bleu,
+    Chrf,
+    Exact,
+    bleu_tokenizer,
+    exact,
+    references_of,
+    sentence_bleu,
+    sentence_chrf,
+)
+from rlseq.text import Tokenizer, clean
+from rlseq.types import STOP, Batch, Sizes, pad
+
+from .data import ENDLESS, Cldr, Pair, Stored, digest, texts
+from .files import Files
+
+TESTS = {"cldr": ("test",), "files": ("test",), "multi30k": ("test-2016", "test-2017")}
+KEPT = 2**17            # encoded lines kept at a time; those of Multi30k all fit
+
+
+class Task(rlseq.task.Task):
+    """Sentences of one language into another, over one vocabulary of subwords that both share.
+
+    data: "cldr" (embedded, endless), "multi30k" (a folder of it) or "files" (your own; see README.md); path: where.
+    pair: source-target, such as "en-de"; for "cldr" any two locales of CLDR. vocabulary: most subwords.
+    reward: sentence "bleu" or "chrf" of the text, "exact" match, or "bleu_ids": BLEU over subwords, in tensors.
+    max_tokens: most subwords of an answer, its STOP included; longer training pairs are left out and counted.
+    seed: of the embedded data. Every source ends with STOP as an end mark, so none is empty.
+    """
+
+    name, version = "translation", 0
+    heads = ("vocabulary", "copy")
+
+    def __init__(self, data: Literal["cldr", "multi30k", "files"] = "cldr", path: str | None = None,
+                 pair: str = "en-de", vocabulary: int = 4000,
+                 reward: Literal["bleu", "bleu_ids", "chrf", "exact"] = "bleu",
+                 head: str = "vocabulary", max_tokens: int = 128, seed: int = 0) -> None:
+        languages = pair.split("-")
+        if len(languages) != 2 or languages[0] == languages[1] or not all(languages):
+            raise ValueError(f"task.pair={pair!r} is not two languages; write source-target, such as en-de or en-pt_BR")
+        if data != "cldr" and path is None:
+            raise ValueError(f"task.data={data} reads files; say where they are: task.path=FOLDER")
+        if head not in self.heads:
+            raise ValueError(f"task.head={head!r} does not fit translation; it takes: {', '.join(self.heads)}")
+        self.head, self.reward_name, self.max_tokens, self.vocabulary = head, reward, max_tokens, vocabulary
+        self._options = {"data": data, "pair": pair, "vocabulary": vocabulary, "max_tokens": max_tokens}
+        self._source = (Cldr(*languages, seed) if data == "cldr"
+                        else Stored(Files(path, *languages), TESTS[data]))
+        self.tests = self._source.tests
+        self.cut = bleu_tokenizer(languages[1])
+        self.metrics = {"bleu": Bleu(self.decode, self.cut), "chrf": Chrf(self.decode), "exact": Exact(self.decode)}
+        self._tokenizer: Tokenizer | None = None
+        self._raw: dict[str, Sequence[Pair]] = {}           # split -> all its pairs
+        self._kept: Sequence[Pair] | None = None            # the training pairs that are short enough
+        self._encoded: dict[str, list[int]] = {}
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What `restore` brought, else learned from the training split when first needed."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer.train(texts(self._read("train")), "bpe", self.vocabulary)
+        return self._tokenizer
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(source_ids=self.tokenizer.size, vocabulary=self.tokenizer.size, shared=True)
+
+    @property
+    def fingerprint(self) -> str:
+        return digest(self._source, self._options)
+
+    def examples(self, split: str) -> Sequence[Pair]:
+        if split not in ("train", "dev", *self.tests):
+            raise KeyError(f"no split {split!r} of translation; there are: train, dev, {', '.join(self.tests)}")
+        if split != "train":
+            return self._read(split)
+        if self._kept is None:
+            self._kept = self._short_enough(self._read(split))
+        return self._kept
+
+    def collate(self, examples: Sequence[Pair]) -> Batch:
+        targets = [one.references[0] if one.references else "" for one in examples]
+        ids = [row + [STOP] for row in self._encode([one.source for one in examples] + targets)]
+        source, source_mask = pad(ids[:len(examples)])
+        target, target_mask = pad(ids[len(examples):])
+        batch = Batch(source, source_mask, target, target_mask, self.tokenizer.size, self._extra(source, examples),
+                      examples)
+        if target.shape[1] > self.horizon(batch):
+            warnings.warn(f"a reference has {target.shape[1]} subwords but answers end after {self.horizon(batch)}; "
+                          f"raise task.max_tokens={self.max_tokens} or task.vocabulary={self.vocabulary}", stacklevel=2)
+        return batch
+
+    def length(self, example: Pair) -> int:
+        """Subwords of the source and of the first reference, with their STOPs."""
+        return sum(len(row) + 1 for row in self._encode([example.source, *example.references[:1]]))
+
+    def horizon(self, batch: Batch) -> int:
+        return self._most(batch.source.shape[1])
+
+    def reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
+        if not all(one.references for one in batch.examples):
+            raise ValueError("a reward needs a reference for every problem; new input has none")
+        if self.reward_name == "bleu_ids":
+            return sentence_bleu_ids(actions, mask & (actions != STOP), batch.extra["references"],
+                                     batch.extra["references_mask"]).float()
+        pairs = zip(self.decode(batch, actions.masked_fill(~mask, STOP)), references_of(batch, len(actions)))
+        worth = {"bleu": lambda text, own: sentence_bleu(text, own, self.cut),
+                 "chrf": sentence_chrf, "exact": exact}[self.reward_name]
+        return torch.tensor([worth(text, own) for text, own in pairs], device=actions.device)
+
+    def parse(self, line: str) -> Pair:
+        return Pair(clean(line), ())
+
+    def answer(self, batch: Batch, actions: Tensor, row: int) -> str:
+        return self.tokenizer.decode(actions[row].tolist())
+
+    def show(self, batch: Batch, actions: Tensor, row: int) -> str:
+        pair = batch.examples[row // max(len(actions) // len(batch), 1)]
+        return f"{pair.source} | {' / '.join(pair.references)} | {self.answer(batch, actions, row)}"
+
+    def state(self) -> dict[str, str]:
+        return {"tokenizer": self.tokenizer.to_json()}
+
+    def restore(self, state: dict[str, str]) -> None:
+        if "tokenizer" not in state:
+            raise ValueError("this checkpoint has no tokenizer, so it is not of the translation task; train it again")
+        self._tokenizer, self._kept, self._encoded = Tokenizer.from_json(state["tokenizer"]), None, {}
+
+    def decode(self, batch: Batch, actions: Tensor) -> list[str]:
+        """Answers [N, T] as detokenised text, each up to its STOP."""
+        return [self.tokenizer.decode(row) for row in actions.tolist()]
+
+    def _read(self, split: str) -> Sequence[Pair]:
+        if split not in self._raw:
+            self._raw[split] = self._source.read(split)
+        return self._raw[split]
+
+    def _most(self, source: int) -> int:
+        """Most actions of an answer to a source of so many ids, its end mark included."""
+        return min(self.max_tokens, 2 * source + 10)
+
+    def _short_enough(self, pairs: Sequence[Pair]) -> Sequence[Pair]:
+        if len(pairs) == ENDLESS:
+            return pairs
+        sources = self._encode([one.source for one in pairs])
+        targets = self._encode([one.references[0] for one in pairs])
+        kept = [pair for pair, source, target in zip(pairs, sources, targets)
+                if len(source) < self.max_tokens and len(target) < self._most(len(source) + 1)]
+        if not kept:
+            raise ValueError(f"all {len(pairs)} training pairs are longer than task.max_tokens={self.max_tokens} "
+                             f"subwords; raise it")
+        if len(kept) < len(pairs):
+            warnings.warn(f"{len(pairs) - len(kept)} of {len(pairs)} training pairs are left out: longer than "
+                          f"task.max_tokens={self.max_tokens} subwords, or the target more than twice the source",
+                          stacklevel=3)
+        return kept
+
+    def _encode(self, lines: list[str]) -> list[list[int]]:
+        new = [line for line in dict.fromkeys(lines) if line not in self._encoded]
+        if len(self._encoded) + len(new) > KEPT:
+            self._encoded, new = {}, list(dict.fromkeys(lines))
+        self._encoded.update(zip(new, self.tokenizer.encode_batch(new)))
+        return [self._encoded[line] for line in lines]
+
+    def _extra(self, source: Tensor, examples: Sequence[Pair]) -> dict[str, Tensor]:
+        extra = {"copy_ids": source} if self.head == "copy" else {}
+        if self.reward_name == "bleu_ids":
+            most = max((len(one.references) for one in examples), default=0)
+            rows = [self._encode([*one.references]) + [[]] * (most - len(one.references)) for one in examples]
+            ids, mask = pad([row for group in rows for row in group])
+            shape = (len(examples), most, -1) if ids.numel() else (len(examples), most, 0)
+            extra |= {"references": ids.view(shape), "references_mask": mask.view(shape)}
+        return extra

@@ -1,0 +1,114 @@
+"""Parallel text of other people in the layouts they come in: Multi30k's, Hugging Face's JSONL, one's own files.
+
+A folder has one file or two a split (`train.en` and `train.de`, `train.tsv` or `train.jsonl`). A single file, or a
+pattern with {lang}, is one corpus without splits: one source in 20 is then test, one dev, by a hash of the source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlseq.reading import Paired, find, read_jsonl, read_pairs
+from rlseq.text import clean
+
+STEMS = {
+    "train": ("train",),
+    "dev": ("dev", "val", "valid", "validation"),
+    "test": ("test",),
+    "test-2016": ("test_2016_flickr", "test2016", "test"),
+    "test-2017": ("test_2017_flickr", "test2017"),
+}
+ONE_FILE = (".tsv", ".jsonl", ".json")
+SHARE = 20                                      # of a corpus without splits: one source in 20 is test, one dev
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one pair of languages at `path`: a folder, a file of pairs, or a pattern with {lang} and {split}."""
+
+    path: str
+    source: str
+    target: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether all splits come from one corpus."""
+        return "{split}" not in self.path and not Path(self.path).expanduser().is_dir()
+
+    def has(self, split: str) -> bool:
+        return self.whole or bool(self._found(split))
+
+    def paths(self, split: str) -> tuple[Path, ...]:
+        """The one or two files of a split; ValueError says what was looked for and what is there."""
+        if self.whole:
+            return self._corpus()
+        found = self._found(split)
+        if not found:
+            folder = Path(self.path.split("{")[0]).expanduser()
+            folder = folder if folder.is_dir() else folder.parent
+            there = ", ".join(sorted(one.name for one in folder.iterdir())[:12]) if folder.is_dir() else "no such folder"
+            looked = ", ".join(" + ".join(Path(one).name for one in group) for group in self._candidates(split)[:3])
+            raise ValueError(f"task.path={self.path} has no {split} split for {self.source}-{self.target}; it takes one "
+                             f"of: {looked}, ... (.gz behind is fine); there are: {there or 'no files'}")
+        return found
+
+    def read(self, split: str) -> list[Paired]:
+        """Cleaned sources with their references; ValueError names file, line and remedy."""
+        paths = self.paths(split)
+        pairs = [(clean(source), tuple(clean(one) for one in references))
+                 for source, references in self._read(paths)]
+        if self.whole:
+            pairs = [one for one in pairs if hashed(one[0]) == split]
+        if not pairs:
+            raise ValueError(f"{paths[0]} gives no pairs for the {split} split; put more lines in it, or name a folder "
+                             f"that has train, dev and test files")
+        return pairs
+
+    def fingerprint(self, splits: tuple[str, ...]) -> str:
+        """SHA-256 over the bytes of all files."""
+        paths = dict.fromkeys(path for split in splits if self.has(split) for path in self.paths(split))
+        return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
+
+    def _read(self, paths: tuple[Path, ...]) -> list[Paired]:
+        fields = ("source", "target")
+        if len(paths) == 1 and not paths[0].name.removesuffix(".gz").endswith(".tsv"):
+            records = read_jsonl(paths[0])
+            first = records[0][1].get("translation", records[0][1])
+            fields = fields if "source" in first else (self.source, self.target)
+        return read_pairs(*paths, fields=fields)
+
+    def _corpus(self) -> tuple[Path, ...]:
+        if "{lang}" in self.path:
+            return tuple(find(self.path.format(lang=one)) for one in (self.source, self.target))
+        if not self.path.removesuffix(".gz").endswith(ONE_FILE):
+            raise ValueError(f"task.path={self.path} is no folder and no file ending in {', '.join(ONE_FILE)}; for two "
+                             f"aligned text files write the language as {{lang}}, such as corpus.{{lang}}.gz")
+        return (find(self.path),)
+
+    def _found(self, split: str) -> tuple[Path, ...]:
+        for group in self._candidates(split):
+            try:
+                return tuple(find(one) for one in group)
+            except ValueError:
+                continue
+        return ()
+
+    def _candidates(self, split: str) -> list[tuple[str, ...]]:
+        groups = []
+        for stem in STEMS[split]:
+            if "{split}" in self.path:
+                names = [self.path.replace("{split}", stem).replace("{lang}", one) for one in (self.source, self.target)]
+                groups.append(tuple(dict.fromkeys(names)))
+            else:
+                base = str(Path(self.path) / stem)
+                groups.append((f"{base}.{self.source}", f"{base}.{self.target}"))
+                groups += [(base + ending,) for ending in ONE_FILE]
+        return groups
+
+
+def hashed(source: str) -> str:
+    """The split of a source in a corpus without splits: equal sources are always in the same one."""
+    return {0: "test", 1: "dev"}.get(zlib.crc32(source.encode()) % SHARE, "train")
