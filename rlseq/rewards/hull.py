@@ -86,7 +86,7 @@ def same_polygon(answer: Tensor, mask: Tensor, hull: Tensor, hull_mask: Tensor) 
     if not answer.shape[1] or not hull.shape[1]:
         return torch.zeros(len(answer), dtype=torch.bool, device=answer.device)
     count = mask.sum(1, keepdim=True)                                            # [N, 1]
-    first = ((answer == hull[:, :1]) & mask).int().argmax(1, keepdim=True)
+    first = (answer == hull[:, :1]).int().argmax(1, keepdim=True)              # 0 where absent: no match from there
     step = torch.arange(hull.shape[1], device=answer.device)
     turned = [answer.gather(1, (first + sense * step) % count.clamp_min(1)) for sense in (1, -1)]
     same = [((one == hull) | ~hull_mask).all(1) for one in turned]

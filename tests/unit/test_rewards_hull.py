@@ -119,18 +119,22 @@ def test_simplicity_in_parts_is_the_same(monkeypatch):
 
 
 def test_signs_at_the_limit_of_the_grid_are_exact():
-    # a side from (0, 0) to (1-u, 1-2u); its line passes (1-u)/2-ish points at distances below float32's resolution
     u = 2.0 ** -24
     touching = [(0, 0), (2 * u, 2 * u), (1 - u, 1 - u), (0.5, 0.75)]           # (2u, 2u) lies on the diagonal: straight
     above, below = [(0, 0), (0.5, 0.5 + u), (1 - u, 1 - u)], [(0, 0), (0.5, 0.5 - u), (1 - u, 1 - u)]
     assert is_simple(*polygons(touching, above, below)).tolist() == [True, True, True]
+    # (0, 0) to (1/2 + u, 1/2) and back along (1/2, 1/2 - u): the turn is u^2, a spike to float32 and none in truth
+    assert is_simple(*polygons([(0, 0), (0.5 + u, 0.5), (u, u)])).tolist() == [True]
     # twice the area: 0.5 (1 - u) - (0.5 + u)(1 - u) = -u (1 - u): clockwise by one part in 2^24, a product of 48 bits
     assert polygon_area(*polygons(above, below)).tolist() == [-u * (1 - u) / 2, u * (1 - u) / 2]
 
 
 def test_coverage_by_hand():
-    # half of the square 1/2; the whole 1, also walked backwards; not simple 0; a hull without area 0
-    points, mask = polygons(SQUARE[:3], SQUARE, SQUARE[::-1], BOW_TIE, SQUARE)
+    # half of the square 1/2; the whole 1, also walked backwards; crossing itself 0, though its signed
+    # area is not 0; a hull without area 0
+    crossed = [(0, 0), (1, 0.5), (0.5, 1), (1, 0)]
+    points, mask = polygons(SQUARE[:3], SQUARE, SQUARE[::-1], crossed, SQUARE)
+    assert polygon_area(points, mask)[3] != 0
     area = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
     assert coverage(points, mask, area).tolist() == [0.5, 1, 1, 0, 0]
 

@@ -52,6 +52,11 @@ def test_order_f1_by_hand():
     assert found.tolist() == pytest.approx(list(answers.values()), abs=1e-15)
 
 
+def test_what_the_mask_hides_does_not_count():
+    # the padding, 7, is an item that the answers miss: 0 shared, and 2 * 1 / (1 + 2)
+    assert order_f1(*padded([[], [3]]), *padded([[7], [3, 7]])).tolist() == pytest.approx([0, 2 / 3])
+
+
 def test_only_the_sorted_list_earns_one_and_is_exact():
     items = [3, 1, 1]
     every = [list(row) for n in range(5) for row in itertools.product([-1, 1, 3, 4], repeat=n)]

@@ -54,7 +54,7 @@ def test_an_item_depends_on_split_seed_and_number_alone(task):
     again = make("hull", {"head": "pointer", "features": "polar", "reward": "area"}).examples("train")
     assert len(train) >= 2**40 and [again[10**9 + i] for i in (2, 1, 0)] == items[::-1]
     other = make("hull", {"head": "pointer", "seed": 1}).examples("train")[10**9]
-    assert len({*items, other, *(task.examples(split)[0] for split in ("dev", *task.tests))}) == 4 + 7
+    assert len({*items, other, *(task.examples(split)[0] for split in ("train", "dev", *task.tests))}) == 4 + 8
 
 
 def test_sizes_of_problems_are_those_promised(task):

@@ -145,6 +145,11 @@ def test_equal_values_are_worth_the_same_to_a_pointer():
     assert task.reward(batch, answers, mask).tolist() == pytest.approx([1, 1, 1, 2 / 3])
 
 
+def test_pointers_to_equal_values_keep_the_order_of_the_source():
+    batch = task_for("pointer").collate([task_for("pointer").parse("8 3 " * 50)])
+    assert batch.target[0].tolist() == [*range(2, 101, 2), *range(1, 100, 2), STOP]
+
+
 def test_an_answer_without_stop_is_judged_as_it_stands():
     task = task_for("pointer")
     batch = task.collate([task.parse("5 3")])
