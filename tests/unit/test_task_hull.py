@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from scipy.spatial import ConvexHull
 
+from rlseq.paths import TASKS
 from rlseq.tasks import make
 from rlseq.types import STOP
 
@@ -71,6 +72,7 @@ def test_fingerprint_names_the_data_and_not_the_reward(task):
         return make("hull", {"head": "pointer", **options}).fingerprint
     assert other(reward="area") == task.fingerprint
     assert len({task.fingerprint, other(seed=1), other(n_max=20), other(features="polar")}) == 4
+    assert task.fingerprint in (TASKS / "hull" / "README.md").read_text(), "data changed: raise version, write it down"
 
 
 @pytest.mark.parametrize("reward", ["area", "exact", "f1", "f1+exact", "area+exact"])

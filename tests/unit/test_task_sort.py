@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlseq.paths import TASKS
 from rlseq.tasks import make
 from rlseq.types import STOP
 
@@ -172,6 +173,7 @@ def test_fingerprint_names_the_problems_and_not_the_head():
     changed = [task_for("copy", **one).fingerprint
                for one in ({"seed": 1}, {"high": 500}, {"every": 20}, {"max_length": 5}, {"duplicates": 0.1})]
     assert len(set(prints)) == 1 and len({prints[0], *changed}) == 6
+    assert prints[0] in (TASKS / "sort" / "README.md").read_text(), "data changed: raise version, write the new fingerprint"
 
 
 @pytest.mark.parametrize("line, said", [("", "empty"), ("3 x", "'x'"), ("3 -1", "'-1'"), ("1000", "'1000'"),
