@@ -15,7 +15,7 @@ def sentence_bleu_ids(answers: Tensor, mask: Tensor, references: Tensor, referen
 
     As `sacrebleu.sentence_bleu` has it: a precision of 0 becomes 1 / (2^i total) for the i-th such order (Chen and
     Cherry 2014, method 3), orders longer than the answer do not count, r is the closest reference length (the shorter
-    of two equally close), and no match at all gives 0.
+    of two equally close), and no match at all gives 0; but an empty answer to an empty reference earns 1.
     answers, mask: [N, T]; references, reference_mask: [B, R, L], N = B*k, a reference without any token is padding
     unless it is the first. Masks leave STOP out and are True without gaps from the left.
     """
@@ -31,7 +31,8 @@ def sentence_bleu_ids(answers: Tensor, mask: Tensor, references: Tensor, referen
     counted = totals > 0
     mean_log = (precision.log() * counted).sum(1) / counted.sum(1).clamp(min=1)
     brevity = (1 - reference_length.double() / length.clamp(min=1)).clamp(max=0)
-    return torch.where(matches.any(1), (brevity + mean_log).exp(), 0.0)
+    right = (length == 0) & ~reference_mask[:, 0].any(1)
+    return torch.where(matches.any(1), (brevity + mean_log).exp(), right.double())
 
 
 def ngram_matches(answers: Tensor, mask: Tensor, references: Tensor, reference_mask: Tensor) -> Tensor:

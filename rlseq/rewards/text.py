@@ -8,22 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from torch import Tensor
 
-from ..types import Batch
+from ..types import STOP, Batch
 from .ngrams import ORDER
 
 Decode = Callable[[Batch, Tensor], list[str]]       # actions [N, T] -> N texts
-
-
-class Referenced(Protocol):
-    """What a raw problem must have for these metrics."""
-
-    references: tuple[str, ...]
 
 
 def bleu_tokenizer(language: str) -> str:
@@ -100,7 +93,8 @@ class Bleu:
         self.signature = _signature(BLEU(tokenize=tokenizer), "BLEU")
 
     def rows(self, batch: Batch, actions: Tensor, mask: Tensor) -> np.ndarray:
-        return bleu_statistics(self.decode(batch, actions), references_of(batch, len(actions)), self.tokenizer)
+        texts = self.decode(batch, actions.masked_fill(~mask, STOP))
+        return bleu_statistics(texts, references_of(batch, len(actions)), self.tokenizer)
 
     def score(self, total: np.ndarray) -> float:
         return bleu_from_statistics(total)
@@ -113,7 +107,8 @@ class Chrf:
         self.decode, self.signature = decode, _signature(CHRF(), "chrF2")
 
     def rows(self, batch: Batch, actions: Tensor, mask: Tensor) -> np.ndarray:
-        return chrf_statistics(self.decode(batch, actions), references_of(batch, len(actions)))
+        texts = self.decode(batch, actions.masked_fill(~mask, STOP))
+        return chrf_statistics(texts, references_of(batch, len(actions)))
 
     def score(self, total: np.ndarray) -> float:
         return chrf_from_statistics(total)
@@ -128,7 +123,8 @@ class Exact:
         self.decode = decode
 
     def rows(self, batch: Batch, actions: Tensor, mask: Tensor) -> np.ndarray:
-        pairs = zip(self.decode(batch, actions), references_of(batch, len(actions)))
+        texts = self.decode(batch, actions.masked_fill(~mask, STOP))
+        pairs = zip(texts, references_of(batch, len(actions)))
         return np.asarray([[exact(text, own), 1.0] for text, own in pairs]).reshape(-1, 2)
 
     def score(self, total: np.ndarray) -> float:
@@ -136,6 +132,6 @@ class Exact:
 
 
 def references_of(batch: Batch, rows: int) -> list[tuple[str, ...]]:
-    """References of the problem that each of N rows answers: row n answers problem n // k."""
+    """References of the problem that each of N rows answers; every example has `references: tuple[str, ...]`."""
     k = max(rows // max(len(batch), 1), 1)
     return [one.references for one in batch.examples for _ in range(k)]

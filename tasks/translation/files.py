@@ -82,7 +82,7 @@ class Files:
 
     def _corpus(self) -> tuple[Path, ...]:
         if "{lang}" in self.path:
-            return tuple(find(self.path.format(lang=one)) for one in (self.source, self.target))
+            return tuple(find(self.path.replace("{lang}", one)) for one in (self.source, self.target))
         if not self.path.removesuffix(".gz").endswith(ONE_FILE):
             raise ValueError(f"task.path={self.path} is no folder and no file ending in {', '.join(ONE_FILE)}; for two "
                              f"aligned text files write the language as {{lang}}, such as corpus.{{lang}}.gz")
