@@ -55,6 +55,8 @@ class Task(rlseq.task.Task):
             raise ValueError(f"task.data={data} reads files; say where they are: task.path=FOLDER")
         if head not in self.heads:
             raise ValueError(f"task.head={head!r} does not fit translation; it takes: {', '.join(self.heads)}")
+        if max_tokens < 2:
+            raise ValueError(f"task.max_tokens={max_tokens} has no room for an answer and its STOP; set it to 2 or more")
         self.head, self.reward_name, self.max_tokens, self.vocabulary = head, reward, max_tokens, vocabulary
         self._options = {"data": data, "pair": pair, "vocabulary": vocabulary, "max_tokens": max_tokens}
         self._source = (Cldr(*languages, seed) if data == "cldr"
@@ -111,15 +113,15 @@ class Task(rlseq.task.Task):
         return self._most(batch.source.shape[1])
 
     def reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
-        if not all(one.references for one in batch.examples):
-            raise ValueError("a reward needs a reference for every problem; new input has none")
+        """Worth of the text of answers against all references; 0 for new input, which has none."""
         if self.reward_name == "bleu_ids":
-            return sentence_bleu_ids(actions, mask & (actions != STOP), batch.extra["references"],
-                                     batch.extra["references_mask"]).float()
+            known = torch.tensor([float(bool(own)) for own in references_of(batch, len(actions))], device=actions.device)
+            return known * sentence_bleu_ids(actions, mask & (actions != STOP), batch.extra["references"],
+                                             batch.extra["references_mask"]).float()
         pairs = zip(self.decode(batch, actions.masked_fill(~mask, STOP)), references_of(batch, len(actions)))
         worth = {"bleu": lambda text, own: sentence_bleu(text, own, self.cut),
                  "chrf": sentence_chrf, "exact": exact}[self.reward_name]
-        return torch.tensor([worth(text, own) for text, own in pairs], device=actions.device)
+        return torch.tensor([worth(text, own) if own else 0.0 for text, own in pairs], device=actions.device)
 
     def parse(self, line: str) -> Pair:
         return Pair(clean(line), ())
@@ -178,7 +180,7 @@ class Task(rlseq.task.Task):
     def _extra(self, source: Tensor, examples: Sequence[Pair]) -> dict[str, Tensor]:
         extra = {"copy_ids": source} if self.head == "copy" else {}
         if self.reward_name == "bleu_ids":
-            most = max((len(one.references) for one in examples), default=0)
+            most = max((len(one.references) for one in examples), default=0) or 1
             rows = [self._encode([*one.references]) + [[]] * (most - len(one.references)) for one in examples]
             ids, mask = pad([row for group in rows for row in group])
             shape = (len(examples), most, -1) if ids.numel() else (len(examples), most, 0)

@@ -109,6 +109,7 @@ def test_a_locale_or_pair_that_does_not_exist_is_said():
     assert "source-target" in said(lambda: make("translation", {"pair": "german"}))
     assert "two languages" in said(lambda: make("translation", {"pair": "de-de"}))
     assert "task.path=FOLDER" in said(lambda: make("translation", {"data": "multi30k"}))
+    assert "2 or more" in said(lambda: make("translation", {"max_tokens": 1}))
     assert "vocabulary, copy" in said(lambda: make("translation", {"head": "pointer"}))
 
 
@@ -151,6 +152,11 @@ def test_a_restored_task_reads_a_line_without_any_data(task, tmp_path):
     batch = new.collate([new.parse(" u\u0308ber 3\u202fkm \n"), new.parse("")])
     assert batch.examples[0].source == "über 3 km" and batch.source[1, 0] == STOP and batch.source_mask[1].sum() == 1
     assert batch.target.tolist() == [[STOP], [STOP]]
+    for reward in ("bleu", "bleu_ids", "chrf", "exact"):
+        new = make("translation", {"data": "files", "path": str(tmp_path / "gone"), "reward": reward})
+        new.restore(task.state())
+        batch = new.collate([new.parse("x"), new.parse("")])
+        assert new.reward(batch, batch.target, batch.target_mask).tolist() == [0, 0]
     assert "the translation task" in said(lambda: new.restore({}))
 
 
