@@ -1,0 +1,86 @@
+"""`python -m rlseq.report`: all results -> leaderboard.md and index.html.
+
+Results come from files (`results/<task>-v<n>/<policy>/<algo>/<seed>.json`) and from finished runs in MLflow that carry
+theirs as artifact. Of equal ones (same configuration and seed) the latest counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .report_groups import Judge, groups
+from .report_html import page
+from .report_text import leaderboard, main_table
+from .results import Result, read
+
+__all__ = ["main", "main_table"]
+PATTERN = "*-v*/*/*/*.json"                    # where `results.write` puts them
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, or 2 where there is nothing to report on."""
+    wanted = _parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory() as fetched:
+        try:
+            results, complaints = collected(wanted.results, wanted.tracking_uri, Path(fetched))
+        except ValueError as error:
+            print(f"rlseq.report: {error}", file=sys.stderr)
+            return 2
+        for one in complaints:
+            print(f"left out: {one}", file=sys.stderr)
+        if not results:
+            print(f"rlseq.report: no results in {wanted.results} nor in finished MLflow runs; "
+                  "run `python -m rlseq.run` first, or give --results DIR", file=sys.stderr)
+            return 2
+        judged = [Judge(group) for group in groups(results)]
+        out = wanted.out or wanted.results
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "leaderboard.md").write_text(leaderboard(judged, complaints), encoding="utf-8")
+        (out / "index.html").write_text(page(judged, complaints), encoding="utf-8")
+    print(f"{len(results)} results -> {out / 'leaderboard.md'} and {out / 'index.html'}")
+    return 0
+
+
+def collected(folder: Path, uri: str | None, fetched: Path) -> tuple[list[Result], list[str]]:
+    """Results of a folder and of MLflow's finished runs ("none": of the folder alone), and what had to be left out.
+
+    Pictures become absolute paths. Raises ValueError where a tracking URI was given and does not answer.
+    """
+    found: dict[tuple, Result] = {}
+    complaints: list[str] = []
+    places = [(path, path.parent) for path in sorted(folder.glob(PATTERN))]
+    if uri != "none":
+        from .tracking import finished_results  # here, for it may start MLflow, which is slow
+        places += [(path, fetched) for path in finished_results(uri, fetched)]
+    for path, home in places:
+        try:
+            one = read(path)
+        except ValueError as error:
+            complaints.append(str(error))
+            continue
+        pictures = [place for place in ((path.parent / one).resolve() for one in one.pictures)
+                    if home is not fetched or place.is_relative_to(fetched.resolve())]   # a stranger's path stays shut
+        key = (one.task, one.task_version, one.policy, one.algo, one.hash, one.seed)
+        if key not in found or found[key].finished < one.finished:
+            found[key] = replace(one, pictures=[str(place) for place in pictures])
+    return list(found.values()), complaints
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rlseq.report", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                        help="folder of result files (default: results)")
+    parser.add_argument("--tracking-uri", metavar="URI",
+                        help="MLflow to collect finished runs from, or none (default: MLFLOW_TRACKING_URI or "
+                             "sqlite:///runs/mlflow.db where that file exists)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the folder of results)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""Which results may stand in one table, and what they say against each other.
+
+A group holds results whose signatures are equal but for seed and commit. Its entries are systems: an algorithm and
+policy with one configuration, under several seeds; the pretrained checkpoints they started from are an entry too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from . import stats
+from .results import CIRCUMSTANCES, COST, Result, comparable, config_hash
+from .stats import Difference, Interval, Score
+
+BASELINE = "mle"                               # every algorithm is compared with MLE continued for the same budget
+LOOSE = ("seed", "commit", "budget")           # what may differ between a pretrained checkpoint and what came of it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system: results of the same configuration, one a seed, in the order of seeds; stage is before or after."""
+
+    policy: str
+    algo: str
+    label: str
+    stage: str
+    results: tuple[Result, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [one.seed for one in self.results]
+
+    def evaluated(self, split: str) -> list[dict]:
+        """What each seed reached on a split: {signature, n, metrics}."""
+        return [getattr(one, self.stage)[split] for one in self.results]
+
+    def rows(self, split: str, metric: str) -> dict[int, np.ndarray]:
+        """Statistics by seed."""
+        return {one.seed: one.rows[f"{self.stage}/{split}/{metric}"] for one in self.results}
+
+    def cost(self) -> dict[str, float]:
+        """Mean over seeds of what this stage took."""
+        spent = [one.cost if self.stage == "after" else one.pretrained["cost"] for one in self.results]
+        return {name: float(np.mean([one[name] for one in spent])) for name in COST}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What an entry reached on a split by a metric; None where it cannot be known or compared."""
+
+    interval: Interval
+    difference: Difference | None = None       # to the MLE continued of the same policy
+    p: float | None = None                     # after Holm, over the algorithms of the group
+    wins: bool = False                         # better than every other entry, each interval separate
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries that may be compared."""
+
+    task: str
+    signature: str                             # without seed and commit
+    entries: tuple[Entry, ...]
+    tests: tuple[str, ...]
+    metrics: tuple[str, ...]                   # the primary one first
+
+    @property
+    def n(self) -> int:
+        return self.entries[0].evaluated(self.tests[0])[0]["n"]
+
+
+def groups(results: Sequence[Result]) -> list[Group]:
+    """Results -> groups, ordered by task; each holds its pretrained checkpoints first."""
+    found: dict[tuple, list[Result]] = {}
+    for one in results:
+        key = (one.task, one.task_version, one.data, one.primary, one.tests[0], comparable(one.headline["signature"]))
+        found.setdefault(key, []).append(one)
+    return [Group(f"{key[0]}-v{key[1]}", key[5], tuple(_pretrained(members) + _tuned(members)), _tests(members),
+                  _metrics(members, key[3], key[4]))
+            for key, members in sorted(found.items())]
+
+
+def _tests(members: Sequence[Result]) -> tuple[str, ...]:
+    """Test splits that all members were evaluated on, the headline first."""
+    return tuple(split for split in members[0].tests if all(split in one.tests for one in members))
+
+
+def _metrics(members: Sequence[Result], primary: str, split: str) -> tuple[str, ...]:
+    names = {name for one in members for name in one.after[split]["metrics"]}
+    return (primary, *sorted(names - {primary}))
+
+
+def _pretrained(members: Sequence[Result]) -> list[Entry]:
+    """One entry a policy: the checkpoint that most runs of a seed started from."""
+    entries = []
+    for policy in sorted({one.policy for one in members}):
+        fit = [one for one in members if one.policy == policy
+               and comparable(one.before[one.tests[0]]["signature"], LOOSE)
+               == comparable(one.headline["signature"], LOOSE)]
+        chosen = []
+        for seed in sorted({one.seed for one in fit}):
+            same = [one for one in fit if one.seed == seed]
+            hashes = [one.pretrained.get("hash") for one in same]
+            chosen.append(same[hashes.index(max(hashes, key=hashes.count))])
+        if chosen:
+            entries.append(Entry(policy, BASELINE, "mle pretrained", "before", tuple(chosen)))
+    return entries
+
+
+def _tuned(members: Sequence[Result]) -> list[Entry]:
+    systems: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
+    for one in sorted(members, key=lambda one: one.finished):          # the latest of equal runs stays
+        systems.setdefault((one.policy, one.algo), {}).setdefault(config_hash(one.config), {})[one.seed] = one
+    entries = []
+    for (policy, algo), variants in sorted(systems.items(), key=lambda item: (item[0][1] != BASELINE, item[0])):
+        told = _told_apart([next(iter(seeds.values())).config for seeds in variants.values()])
+        for (_, seeds), difference in zip(variants.items(), told):
+            name = "mle continued" if algo == BASELINE else algo
+            entries.append(Entry(policy, algo, " ".join(filter(None, (name, difference))), "after",
+                                 tuple(seeds[seed] for seed in sorted(seeds))))
+    return entries
+
+
+def _told_apart(configs: Sequence[dict]) -> list[str]:
+    """What each configuration has that the others have not: `algo.k=8`; empty for a single one."""
+    flat = [dict(_flat({name: one for name, one in config.items() if name not in CIRCUMSTANCES})) for config in configs]
+    names = sorted({name for one in flat for name in one if any(one.get(name) != other.get(name) for other in flat)})
+    return [" ".join(f"{name}={one[name]}" for name in names if name in one) for one in flat]
+
+
+def _flat(config: Mapping, prefix: str = "") -> list[tuple[str, object]]:
+    parts: list[tuple[str, object]] = []
+    for name, value in config.items():
+        parts += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return parts
+
+
+class Judge:
+    """Scores and compares the entries of a group; `known` are score functions by metric that the caller has.
+
+    A metric's score function is found in this order: given, a mean (statistics [value, 1]), sacrebleu's, the task's
+    own. Whatever is found must reproduce the stored scores; where none does, intervals are over seeds only.
+    """
+
+    def __init__(self, group: Group, known: Mapping[str, Score] | None = None, samples: int = 1000) -> None:
+        self.group, self.samples, self.notes = group, samples, []
+        self._known = known or {}
+        self._scores = {metric: self._score(metric) for metric in group.metrics}
+        self._intervals: dict[tuple, Interval | None] = {}
+
+    def interval(self, entry: Entry, split: str, metric: str) -> Interval | None:
+        """Mean over seeds with its 95 % interval; None where the entry was not evaluated alike."""
+        key = (self.group.entries.index(entry), split, metric)
+        if key not in self._intervals:
+            self._intervals[key] = self._interval(entry, split, metric)
+        return self._intervals[key]
+
+    def _interval(self, entry: Entry, split: str, metric: str) -> Interval | None:
+        if not self._alike(entry, split, metric):
+            return None
+        score = self._scores[metric]
+        if score is None:
+            kept = [one["metrics"][metric]["score"] for one in entry.evaluated(split)]
+            return stats.t_interval([np.nan if one is None else one for one in kept])
+        return stats.over_seeds(list(entry.rows(split, metric).values()), score, self.samples)
+
+    def difference(self, ours: Entry, theirs: Entry, split: str, metric: str) -> Difference | None:
+        """Ours minus theirs over the seeds that both have; None where nothing can be paired."""
+        score = self._scores[metric]
+        if score is None or not (self._alike(ours, split, metric) and self._alike(theirs, split, metric)):
+            return None
+        left, right = ours.rows(split, metric), theirs.rows(split, metric)
+        seeds = sorted(set(left) & set(right))
+        if not seeds or left[seeds[0]].shape != right[seeds[0]].shape:
+            return None
+        return stats.paired([left[seed] for seed in seeds], [right[seed] for seed in seeds], score, self.samples,
+                            mean=_is_mean(left[seeds[0]]) and _is_mean(right[seeds[0]]))
+
+    def baseline(self, entry: Entry) -> Entry | None:
+        """The MLE continued of the same policy that shares most seeds and starting points; None where there is none."""
+        fit = [one for one in self.group.entries
+               if one.stage == "after" and one.algo == BASELINE and one.policy == entry.policy]
+        starts = {(one.seed, one.pretrained.get("hash")) for one in entry.results}
+        return max(fit, key=lambda one: len(starts & {(run.seed, run.pretrained.get("hash")) for run in one.results}),
+                   default=None)
+
+    def same_start(self, entry: Entry) -> bool:
+        """Whether, seed by seed, the entry started from the checkpoint that its baseline started from."""
+        other = self.baseline(entry)
+        starts = {one.seed: one.pretrained.get("hash") for one in other.results} if other else {}
+        return all(starts.get(one.seed, one.pretrained.get("hash")) == one.pretrained.get("hash")
+                   for one in entry.results)
+
+    def cells(self, split: str, metric: str) -> list[Cell | None]:
+        """One cell an entry: interval, difference to MLE continued, Holm's p over the algorithms, and who wins."""
+        entries = self.group.entries
+        intervals = [self.interval(one, split, metric) for one in entries]
+        apart = []
+        for one in entries:
+            base = self.baseline(one)
+            apart.append(None if base in (None, one) else self.difference(one, base, split, metric))
+        family = [index for index, one in enumerate(entries) if one.stage == "after" and apart[index] is not None]
+        adjusted = dict(zip(family, stats.holm([apart[index].p for index in family])))
+        winner = self._winner(intervals, split, metric)
+        return [None if found is None else Cell(found, apart[index], adjusted.get(index), index == winner)
+                for index, found in enumerate(intervals)]
+
+    def _winner(self, intervals: Sequence[Interval | None], split: str, metric: str) -> int | None:
+        """The entry that is better than every other one beyond chance, or None."""
+        known = [index for index, one in enumerate(intervals) if one is not None and np.isfinite(one.score)]
+        if len(known) < 2:
+            return None
+        best = max(known, key=lambda index: intervals[index].score)
+        entries = self.group.entries
+        apart = [self.difference(entries[best], entries[index], split, metric) for index in known if index != best]
+        if any(one is None or one.low <= 0 for one in apart):
+            return None
+        return best if max(stats.holm([one.p for one in apart])) < 0.05 else None
+
+    def _alike(self, entry: Entry, split: str, metric: str) -> bool:
+        """Whether all seeds of the entry were evaluated as the group's last entry was (a fine-tuned one)."""
+        model = self.group.entries[-1].evaluated(split)[0]
+        if metric not in model["metrics"]:
+            return False
+        loose = LOOSE if entry.stage == "before" else LOOSE[:2]
+        return all(metric in one["metrics"] and one["n"] == model["n"]
+                   and one["metrics"][metric]["signature"] == model["metrics"][metric]["signature"]
+                   and comparable(one["signature"], loose) == comparable(model["signature"], loose)
+                   for one in entry.evaluated(split))
+
+    def _score(self, metric: str) -> Score | None:
+        stored = [(one["metrics"][metric]["score"], entry.rows(split, metric)[result.seed])
+                  for entry in self.group.entries for split in self.group.tests
+                  for result, one in zip(entry.results, entry.evaluated(split)) if metric in one["metrics"]]
+        ways = (lambda: self._known.get(metric), lambda: _mean_of(stored), lambda: _of_library("bleu_from_statistics"),
+                lambda: _of_library("chrf_from_statistics"), lambda: self._of_task(metric))
+        for find in ways:                      # a way is tried only where those before it failed: the last are slow
+            score = find()
+            if score is not None and all(_reproduces(score, rows, said) for said, rows in stored):
+                return score
+        self.notes.append(f"{metric}: no score function gives the stored scores again; intervals are over seeds only")
+        return None
+
+    def _of_task(self, metric: str) -> Score | None:
+        first = self.group.entries[-1].results[0]
+        return _task_score(first.task, json.dumps(first.task_options, sort_keys=True, default=str), metric)
+
+
+def _of_library(name: str) -> Score:
+    """A corpus metric of `rewards.text`."""
+    from .rewards import text  # here, for it imports torch, and means do without
+    return getattr(text, name)
+
+
+@lru_cache
+def _task_score(task: str, options: str, metric: str) -> Score | None:
+    """The score function of a task's metric; None where the task cannot be built here (its data may be elsewhere)."""
+    try:
+        from .tasks import make  # here, for it imports torch, and means do without
+        return make(task, json.loads(options)).metrics[metric].score
+    except Exception:                          # whatever a task of somebody else raises, the report is still made
+        return None
+
+
+def _is_mean(rows: np.ndarray) -> bool:
+    return rows.shape[1] == 2 and bool((rows[:, 1] == 1).all())
+
+
+def _mean_of(stored: Sequence[tuple[float | None, np.ndarray]]) -> Callable[[np.ndarray], float] | None:
+    """The scaled mean that statistics [value, 1] stand for, its scale read off a stored score."""
+    if not all(_is_mean(rows) for _, rows in stored):
+        return None
+    scales = [said / rows[:, 0].mean(dtype=np.float64) for said, rows in stored if said and rows[:, 0].any()]
+    scale = min((1.0, 100.0), key=lambda one: abs(one - scales[0])) if scales else 100.0
+    return lambda total: scale * total[0] / total[1]
+
+
+def _reproduces(score: Score, rows: np.ndarray, said: float | None) -> bool:
+    """Whether float32 statistics give the stored score: their rounding is below 1e-3 of a point."""
+    try:
+        found = float(score(rows.sum(0, dtype=np.float64)))
+    except Exception:                          # a score function that does not fit these statistics
+        return False
+    return np.isnan(found) if said is None else abs(found - said) <= 1e-3 * max(1.0, abs(said))

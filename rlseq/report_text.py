@@ -1,0 +1,159 @@
+"""The report in plain text: the table at the end of a run, and `leaderboard.md`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from .report_groups import BASELINE, Cell, Entry, Group, Judge, groups
+from .results import COST, Result
+from .stats import Difference, Interval, Score
+
+COSTS = {"updates": "updates", "sampled_tokens": "sampled tokens", "scored_tokens": "scored tokens",
+         "seconds": "seconds"}
+assert tuple(COSTS) == COST
+
+
+def main_table(results: Sequence[Result], scores: Mapping[str, Score] | None = None) -> str:
+    """What a run prints at its end: the pretrained checkpoint, MLE continued and the algorithm on every test split.
+
+    `results`: those of this run and of the runs to compare it with, read back from their files; `scores`: the score
+    functions of the task's metrics where they are at hand. Results that may not be compared get tables of their own.
+    """
+    return "\n\n".join("\n\n".join(_blocks(group, Judge(group, scores))) for group in groups(results))
+
+
+def _blocks(group: Group, judge: Judge) -> list[str]:
+    blocks = []
+    tuned = [one for one in group.entries if one.stage == "after"]
+    for entry in [one for one in tuned if one.algo != BASELINE] or tuned:
+        start = next((one for one in group.entries if one.stage == "before" and one.policy == entry.policy), None)
+        blocks.append(_block(group, judge, start, judge.baseline(entry), entry))
+    return blocks + judge.notes
+
+
+def _block(group: Group, judge: Judge, start: Entry | None, base: Entry | None, entry: Entry) -> str:
+    shown = [one for one in (start, base, entry) if one is not None]
+    shown = shown[:-1] if base == entry else shown
+    against = base if base not in (None, entry) else start
+    lines = [["", *(one.label for one in shown), *(["difference"] if against else [])]]
+    wanted = [(split, group.metrics[0]) for split in group.tests]
+    wanted += [(group.tests[0], metric) for metric in group.metrics[1:]]
+    for split, metric in wanted:
+        found = [judge.interval(one, split, metric) for one in shown]
+        line = [f"{split} {metric}", *(said(one) for one in found)]
+        if against:
+            apart = judge.difference(entry, against, split, metric)
+            line.append("-" if apart is None else f"{said_difference(apart)}  p {said_p(apart.p)}")
+        lines.append(line)
+    costs = [["cost", *(one.label for one in shown)]]
+    costs += [[word, *(said_count(one.cost()[name]) for one in shown)] for name, word in COSTS.items()]
+    said_seeds = f"{len(entry.seeds)} seed{'s' * (len(entry.seeds) > 1)}"
+    head = f"{group.task} · {entry.policy} · {entry.label} · {said_seeds} · {group.n} test problems; [ends of 95 %]"
+    tail = [] if against is None else [f"difference: {entry.label} - {against.label}, paired on the same problems"]
+    if base is None:
+        tail.append(f"to compare with MLE continued for the same budget, run the same line with algo={BASELINE}")
+    elif not judge.same_start(entry):
+        tail.append("beware: the two did not start from the same pretrained checkpoint")
+    return "\n".join([head, "", *_columns(lines), "", *_columns(costs), "", *tail])
+
+
+def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of words as aligned columns, the first to the left and the others to the right."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return ["  ".join(word.ljust(width) if column == 0 else word.rjust(width)
+                      for column, (word, width) in enumerate(zip(line, widths))).rstrip() for line in lines]
+
+
+def leaderboard(judged: Sequence[Judge], complaints: Sequence[str] = ()) -> str:
+    """All groups as Markdown."""
+    parts = ["# Leaderboard", "",
+             "Mean over training seeds with its 95 % interval, which covers other seeds and other test problems (one "
+             "seed: problems only). Differences are to MLE continued for the same budget from the same checkpoint, "
+             "paired on the same problems; p is two-sided, after Holm over the algorithms of a table. Bold: better "
+             "than every other row beyond chance. Written by `python -m rlseq.report`."]
+    for judge in judged:
+        parts += ["", *_markdown(judge)]
+    if complaints:
+        parts += ["", "Left out:", "", *(f"- {markdown(one)}" for one in complaints)]
+    return "\n".join(parts) + "\n"
+
+
+def _markdown(judge: Judge) -> list[str]:
+    group = judge.group
+    split, metric = group.tests[0], group.metrics[0]
+    head = ["algorithm", "policy", "seeds", markdown(f"{metric} ({split})"), "difference to MLE continued", "p",
+            *COSTS.values()]
+    lines = [f"## {markdown(group.task)}: {markdown(metric)} on {markdown(split)}, {group.n} problems", "",
+             f"`{group.signature}`", "", _row(head), "|---|---|--:|" + "--:|" * (len(head) - 3)]
+    for entry, cell in zip(group.entries, judge.cells(split, metric)):
+        lines.append(_row([markdown(entry.label), markdown(entry.policy), str(len(entry.seeds)), *_words(cell),
+                           *(said_count(one) for one in entry.cost().values())]))
+    others = [(one, group.metrics[0]) for one in group.tests[1:]] + [(split, one) for one in group.metrics[1:]]
+    if others:
+        lines += ["", _row(["algorithm", "policy", *(markdown(f"{metric} ({split})") for split, metric in others)]),
+                  "|---|---|" + "--:|" * len(others)]
+        lines += [_row([markdown(entry.label), markdown(entry.policy),
+                        *(said(judge.interval(entry, *one)) for one in others)]) for entry in group.entries]
+    return lines + [f"\n{markdown(note)}" for note in notes(judge)]
+
+
+def notes(judge: Judge) -> list[str]:
+    """What a reader of a group's table must be warned of."""
+    said_all = list(judge.notes)
+    for entry in judge.group.entries:
+        base = judge.baseline(entry)
+        if entry.stage == "after" and base is None:
+            said_all.append(f"{entry.label} ({entry.policy}): no MLE continued of this policy to compare with")
+        elif entry.stage == "after" and not judge.same_start(entry):
+            said_all.append(f"{entry.label} ({entry.policy}) did not start from the checkpoint that MLE started from")
+        elif base is not None and not set(entry.seeds) <= set(base.seeds):
+            shared = sorted(set(entry.seeds) & set(base.seeds))
+            said_all.append(f"{entry.label} ({entry.policy}) is compared with MLE over seeds {shared or 'none'} only")
+    return said_all
+
+
+def _words(cell: Cell | None) -> list[str]:
+    if cell is None:
+        return ["-", "-", "-"]
+    score = f"**{said(cell.interval)}**" if cell.wins else said(cell.interval)
+    return [score, "-" if cell.difference is None else said_difference(cell.difference), said_p(cell.p)]
+
+
+def _row(words: Sequence[str]) -> str:
+    return "| " + " | ".join(words) + " |"
+
+
+def markdown(text: str) -> str:
+    """Text of others, with the signs that Markdown or HTML would take as their own made harmless."""
+    for sign in "\\`*_|<>[]":
+        text = text.replace(sign, f"\\{sign}" if sign in "\\`*_|[]" else {"<": "&lt;", ">": "&gt;"}[sign])
+    return " ".join(text.split())
+
+
+def said(one: Interval | None) -> str:
+    """`74.1 [71.3, 76.9]`"""
+    if one is None or math.isnan(one.score):
+        return "-"
+    return f"{one.score:.1f}" + ("" if math.isnan(one.low) else f" [{one.low:.1f}, {one.high:.1f}]")
+
+
+def said_difference(one: Difference) -> str:
+    """`+2.10 [+0.31, +3.90]`"""
+    return f"{one.difference:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
+
+
+def said_p(p: float | None) -> str:
+    """A p-value in three decimals."""
+    if p is None or math.isnan(p):
+        return "-"
+    return "< 0.002" if p < 0.002 else f"{p:.3f}"      # 1000 resamples say no more than 1/1001
+
+
+def said_count(value: float) -> str:
+    """`740`, `12.3k`, `4.56M`: three digits or so."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            scaled = value / (1e3 if letter == "k" else size)
+            return f"{scaled:.3g}{letter}" if scaled < 100 else f"{scaled:.0f}{letter}"
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
