@@ -39,3 +39,9 @@ def mean(value: Tensor) -> Tensor:
 def uniform(rows: int, device: torch.device) -> Tensor:
     """[rows] numbers in [0, 1): this rank's share of one draw for all ranks, so that two ranks equal one."""
     return torch.rand(world() * rows, device=device)[rank() * rows:(rank() + 1) * rows]
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()

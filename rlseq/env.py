@@ -188,7 +188,7 @@ class AnswerEnv(gymnasium.Env):
 def register() -> None:
     """Make every task known to gymnasium as `rlseq/<name>-v<version>`; options go by `gymnasium.make(id, options={})`."""
     for name in tasks.names():
-        identity = f"rlseq/{name}-v{tasks.task_class(name).version}"
+        identity = f"rlseq/{name}-v{tasks.version(name)}"
         if identity not in gymnasium.registry:
             gymnasium.register(identity, entry_point="rlseq.env:AnswerEnv", kwargs={"task": name})
 

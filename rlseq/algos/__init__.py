@@ -13,7 +13,7 @@ def make(options: dict[str, object]) -> Algorithm:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise KeyError(f"no algorithm module {kind!r} ({error}); algo.kind names a file of rlseq/algos or a module of yours")
+        raise KeyError(f"no algorithm module {kind!r}; algo.kind names a file of rlseq/algos or a module of yours") from error
     found = [one for one in vars(module).values()
              if isinstance(one, type) and issubclass(one, Algorithm) and one.__module__ == name]
     if len(found) != 1:

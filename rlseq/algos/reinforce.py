@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import dist
-from ..decode import check_sampling, greedy, sample
+from ..decode import greedy, sample
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..types import Rollout
@@ -51,16 +51,12 @@ class Reinforce(Algorithm):
     dropout = False
     momentum = 0.95                            # of the moving mean
 
-    def __init__(self, k: int = 8, baseline: Baseline = "leave_one_out", temperature: float = 1.0,
-                 mle_weight: float = 0.0, entropy: float = 0.0, normalise: Normalise = "sum", constant: int = 1) -> None:
+    def __init__(self, k: int = 8, baseline: Baseline = "leave_one_out", mle_weight: float = 0.0,
+                 entropy: float = 0.0, normalise: Normalise = "sum", constant: int = 1) -> None:
         super().__init__()
         if k < 1 or (k < 2 and baseline == "leave_one_out"):
             raise ValueError(f"baseline {baseline} needs k >= {2 if baseline == 'leave_one_out' else 1} answers per "
                              f"problem, got k={k}; set algo.k=2 or more, or another algo.baseline")
-        check_sampling(temperature, 0, 1.0)
-        if temperature != 1.0:
-            raise ValueError(f"algo.temperature={temperature} would draw from another distribution than the one scored; "
-                             "the gradient would be biased: leave it at 1")
         if mle_weight < 0 or constant < 1:
             raise ValueError(f"algo.mle_weight={mle_weight} must be 0 or more, algo.constant={constant} 1 or more")
         self.k, self.baseline, self.mle_weight = k, baseline, mle_weight

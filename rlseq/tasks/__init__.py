@@ -5,6 +5,7 @@ A package may live elsewhere: `rlseq.tasks.hull` is the folder `tasks/hull` of t
 
 import importlib
 import pkgutil
+import re
 from importlib.metadata import entry_points
 
 from ..build import build
@@ -30,6 +31,15 @@ def task_class(name: str) -> type[Task]:
     found = importlib.import_module(f"{__name__}.{name}").Task
     assert issubclass(found, Task), f"tasks/{name}/__init__.py must hold a `class Task(rlseq.task.Task)`"
     return found
+
+
+def version(name: str) -> int:
+    """The version of a task, read from its source: importing every task to list them would take seconds."""
+    path = TASKS / name / "__init__.py"
+    if not path.is_file():
+        return task_class(name).version
+    found = re.search(r"^    version\b.*=\s*(\d+)\s*(#.*)?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return int(found.group(1)) if found else 0
 
 
 def make(name: str, options: dict[str, object] | None = None) -> Task:

@@ -1,0 +1,64 @@
+"""Which examples a step trains on: a function of (seed, step) alone, bucketed by length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .task import Task
+
+ENDLESS = 2**31       # splits at least this long are drawn in order from a random start, never shuffled
+POOL = 32             # batches sorted together: padding shrinks, and every POOL steps see a fair draw
+
+
+class Batches:
+    """Step -> examples. A pool of POOL batches is sorted by length, cut, and its batches shuffled.
+
+    With `tokens` > 0 a pool is cut at equal shares of padded tokens instead of equal counts, so that batches of short
+    examples are larger; `size` is then what a batch of average length holds. Finite data is shuffled anew each epoch.
+    """
+
+    def __init__(self, task: Task, size: int, tokens: int, seed: int) -> None:
+        self.task, self.examples = task, task.examples("train")
+        if not len(self.examples):
+            raise ValueError(f"the training split of task {task.name} is empty; look at task.data and task.path")
+        if size < 1 or tokens < 0:
+            raise ValueError(f"batch={size} must be 1 or more, batch_tokens={tokens} 0 (off) or more")
+        if tokens:
+            some = [task.length(self.examples[i]) for i in range(min(1000, len(self.examples)))]
+            size = max(1, round(tokens / float(np.mean(some))))
+        self.size, self.by_tokens, self.seed = size, bool(tokens), seed
+        self.held: tuple[int, list[list]] = (-1, [])
+        self.order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+
+    def __call__(self, step: int) -> Sequence:
+        """The examples of a step, 0 and up."""
+        pool, place = divmod(step, POOL)
+        if self.held[0] != pool:
+            self.held = (pool, self._cut(pool))
+        return self.held[1][place]
+
+    def _index(self, position: int) -> int:
+        count = len(self.examples)
+        if count >= ENDLESS:
+            return (int(np.random.default_rng(self.seed).integers(count)) + position) % count
+        epoch, place = divmod(position, count)
+        if self.order[0] != epoch:
+            self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(count))
+        return int(self.order[1][place])
+
+    def _cut(self, pool: int) -> list[list]:
+        first = pool * POOL * self.size
+        drawn = [self.examples[self._index(first + i)] for i in range(POOL * self.size)]
+        drawn.sort(key=self.task.length)
+        if self.by_tokens:
+            ends = np.cumsum([self.task.length(one) for one in drawn])
+            edges = np.searchsorted(ends, ends[-1] * np.arange(1, POOL) / POOL) + 1
+            edges = np.clip(edges, np.arange(1, POOL), len(drawn) - POOL + np.arange(1, POOL))
+            edges = np.maximum.accumulate(edges)
+        else:
+            edges = np.arange(1, POOL) * self.size
+        cuts = [list(part) for part in (drawn[a:b] for a, b in zip([0, *edges], [*edges, len(drawn)], strict=True))]
+        order = np.random.default_rng([self.seed, pool, 1]).permutation(POOL)
+        return [cuts[i] for i in order]

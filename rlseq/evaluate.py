@@ -1,0 +1,98 @@
+"""Decoding a split and scoring it: statistics per example, so that intervals need no rescoring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .decode import beam, greedy, sample
+from .env import SequenceEnv
+from .nn.policy import Policy
+from .task import Mean, Task
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are found; the options of `decode.*` on the command line."""
+
+    beam: int = 0                  # width; 0 or 1 decode greedily
+    length_penalty: float = 1.0
+    no_repeat: int = 0             # n-grams of this size are not repeated (beam only)
+    temperature: float = 0.0       # above 0: sample instead
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.beam < 0 or self.no_repeat < 0 or self.temperature < 0:
+            raise ValueError(f"decode.beam={self.beam}, decode.no_repeat={self.no_repeat} and "
+                             f"decode.temperature={self.temperature} must be 0 or more")
+        if self.temperature and self.beam > 1:
+            raise ValueError("decode.temperature samples, decode.beam searches; set one of them to 0")
+
+    def __str__(self) -> str:
+        if self.temperature:
+            return f"sample,t={self.temperature:g},k={self.top_k},p={self.top_p:g}"
+        return "greedy" if self.beam <= 1 and not self.no_repeat else \
+            f"beam{max(self.beam, 1)},lp={self.length_penalty:g}" + (f",nr={self.no_repeat}" if self.no_repeat else "")
+
+    def __call__(self, policy: Policy, env: SequenceEnv):
+        """The answers to the loaded problems (a Rollout with k = 1)."""
+        if self.temperature:
+            return sample(policy, env, 1, self.temperature, self.top_k, self.top_p)
+        if self.beam > 1 or self.no_repeat:
+            return beam(policy, env, max(self.beam, 1), self.length_penalty, self.no_repeat)[0]
+        return greedy(policy, env)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A decoded split."""
+
+    split: str
+    rows: dict[str, np.ndarray]        # metric -> statistics [n, m]; "reward" is always among them
+    scores: dict[str, float]           # metric -> corpus score
+    shown: list[dict[str, object]]     # some answers for people: {"text", "reward"}
+
+    @property
+    def n(self) -> int:
+        return len(next(iter(self.rows.values())))
+
+
+def evaluate(policy: Policy, task: Task, split: str, device: torch.device, decoding: Decoding | None = None,
+             size: int = 128, limit: int = 0, show: int = 0) -> Evaluation:
+    """Decode a split (its first `limit` examples if given) in batches of `size` and score it with every metric."""
+    policy.eval()
+    env, decoding = SequenceEnv(task, device), decoding or Decoding()
+    examples = task.examples(split)
+    count = min(len(examples), limit or len(examples))
+    found: dict[str, list[np.ndarray]] = {name: [] for name in [*task.metrics, "reward"]}
+    order = sorted(range(count), key=lambda i: task.length(examples[i]))               # less padding
+    shown = []
+    for start in range(0, count, size):
+        env.load(task.collate([examples[i] for i in order[start:start + size]]))
+        rollout = decoding(policy, env)
+        for name, metric in task.metrics.items():
+            found[name].append(metric.rows(env.batch, rollout.actions, rollout.mask))
+        reward = rollout.reward.sum(1).double().cpu().numpy()
+        found["reward"].append(np.stack([reward, np.ones_like(reward)], 1))
+        shown += [(i, {"text": task.show(env.batch, rollout.actions, row), "reward": round(float(reward[row]), 4)})
+                  for row, i in enumerate(order[start:start + size]) if i < show]
+    back = np.argsort(np.array(order))                                                 # into the split's own order
+    rows = {name: np.concatenate(parts)[back] for name, parts in found.items()}
+    score = {name: (task.metrics[name] if name in task.metrics else REWARD).score(one.sum(0)) for name, one in rows.items()}
+    return Evaluation(split, rows, score, [one for _, one in sorted(shown, key=lambda pair: pair[0])])
+
+
+REWARD = Mean("mean reward x 100", lambda batch, actions, mask: torch.zeros(len(actions)))
+
+
+def splits(task: Task, wanted: Sequence[str] = ()) -> list[str]:
+    """The test splits asked for, by default all; "headline" is the first. Raises KeyError for an unknown one."""
+    wanted = [task.tests[0] if name == "headline" else name for name in wanted]
+    for name in wanted:
+        if name not in task.tests:
+            raise KeyError(f"no test split {name!r} in task {task.name}; there are: {', '.join(task.tests)}")
+    return list(wanted or task.tests)

@@ -1,0 +1,223 @@
+"""One run from a composed configuration: pretrain or load, fine-tune, evaluate, write the result, say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from . import __version__, algos, dist, results, tracking
+from .checkpoint import read_checkpoint, write_checkpoint
+from .env import SequenceEnv
+from .evaluate import Evaluation
+from .nn.policy import Policy
+from .pictures import best_median_worst
+from .provenance import flat, hardware, now, revision
+from .report_text import main_table
+from .setup import Setup, about, check, fresh, judge, test
+from .train import Cost, Trainer
+
+
+def run(config: dict[str, object], names: Mapping[str, str], baseline: dict[str, object] | None) -> list[results.Result]:
+    """Run a configuration, and its baseline before it unless that was done; returns and prints the results."""
+    setup = check(config, names)
+    other = None if baseline is None else check(baseline, {**names, "algo": config["compare"]})
+    dist.start(setup.device)
+    try:
+        pretrained = pretrain(setup)
+        found = [] if other is None else [finished(other, pretrained) or finetune(other, pretrained)]
+        found.append(finetune(setup, pretrained))
+    finally:
+        dist.stop()
+    if dist.rank() == 0:
+        print("\n" + main_table(found, {name: metric.score for name, metric in setup.task.metrics.items()}))
+        _where(setup, found[-1])
+    return found
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The checkpoint that every algorithm of a comparison starts from, and how well it does."""
+
+    hash: str
+    folder: Path
+    cost: Cost
+    curve: list[dict[str, object]]
+    before: dict[str, Evaluation]
+
+
+def pretrain(setup: Setup) -> Pretrained:
+    """Train with MLE, or find the checkpoint that the same configuration made, or take the one that the user names."""
+    config, given = setup.config, setup.config["pretrained"]
+    if given:
+        folder = Path(str(given))
+        tensors, facts = read_checkpoint(folder, "model")
+        identity = facts["sha256"][:12]
+    else:
+        identity = results.config_hash({
+            "task": config["task"], "data": setup.task.fingerprint, "policy": asdict(setup.shape), "seeded": setup.seed,
+            "pretrain": asdict(setup.pretrain), "precision": config["precision"], "rlseq": __version__})
+        folder = setup.runs / "pretrained" / f"{setup.task.name}-{identity}"
+        if not (folder / "model.json").is_file():
+            _pretrain(setup, folder)
+        tensors, facts = read_checkpoint(folder, "model")
+    policy = fresh(setup)
+    try:
+        policy.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {folder} does not fit policy={setup.names['policy']}; take the policy options it was "
+                         f"made with ({str(error).splitlines()[-1].strip()})") from None
+    return Pretrained(identity, folder, Cost(**facts["cost"]), facts["curve"], test(setup, policy))
+
+
+def _pretrain(setup: Setup, folder: Path) -> None:
+    policy = fresh(setup)
+    algorithm = algos.make({"kind": "mle", "label_smoothing": setup.pretrain.label_smoothing})
+    trainer = Trainer(policy, algorithm, SequenceEnv(setup.task, setup.device), setup.pretrain, "pretrain", setup.seed,
+                      judge(setup, setup.pretrain), folder, setup.config["precision"])
+    trainer.run()
+    keep(setup, trainer, folder)
+
+
+def keep(setup: Setup, trainer: Trainer, folder: Path) -> None:
+    """Write the finished checkpoint; the one of the run under way has served."""
+    if dist.rank() == 0:
+        write_checkpoint(folder, "model", trainer.policy.state_dict(),
+                         about(setup) | {"cost": asdict(trainer.cost), "curve": trainer.curve})
+        for name in ("last.json", "last.safetensors"):
+            (folder / name).unlink(missing_ok=True)
+    dist.barrier()
+
+
+def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
+    """Fine-tune from the checkpoint, evaluate, write the result and record it."""
+    identity, started = run_hash(setup, pretrained), now()
+    names = setup.names
+    folder = setup.runs / setup.task.name / names["policy"] / names["algo"] / f"{setup.seed}-{identity[:8]}"
+    policy = fresh(setup)
+    policy.load_state_dict(read_checkpoint(pretrained.folder, "model")[0])
+    uri = setup.config["tracking"]["uri"] if dist.rank() == 0 else "none"
+    tracker = tracking.open_tracker(uri, f"rlseq/{setup.task.name}-v{setup.task.version}")
+    tracker.start(f"{setup.task.name}/{names['policy']}/{names['algo']}/{setup.seed}", flat(setup.config), tags(setup),
+                  yaml.safe_dump(setup.config, sort_keys=False))
+    try:
+        for point in pretrained.curve:
+            tracker.metrics(point["updates"], {f"pretrain/{key}": point[key] for key in ("loss", "dev")})
+        trainer = Trainer(policy, setup.algorithm, SequenceEnv(setup.task, setup.device), setup.finetune, names["algo"],
+                          setup.seed, judge(setup, setup.finetune), folder, setup.config["precision"], tracker.metrics)
+        if (folder / "model.json").is_file():
+            tensors, facts = read_checkpoint(folder, "model")
+            policy.load_state_dict(tensors)
+            trainer.cost, trainer.curve = Cost(**facts["cost"]), facts["curve"]
+            print(f"{names['algo']}: already trained, weights from {folder}; delete that folder to train again")
+        else:
+            trainer.run()
+            keep(setup, trainer, folder)
+        result = judged(setup, pretrained, trainer, identity, started)
+        if dist.rank() == 0:
+            record(setup, result, tracker, folder)
+    except BaseException as error:
+        tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.finish()
+    return result
+
+
+def judged(setup: Setup, pretrained: Pretrained, trainer: Trainer, identity: str, started: str) -> results.Result:
+    """Evaluate the fine-tuned policy and write down everything about the run."""
+    after, task, commit = test(setup, trainer.policy), setup.task, revision()
+    common = {"task": f"{task.name}-v{task.version}", "data": task.fingerprint, "decode": setup.decoding,
+              "reward": task.reward_name, "head": setup.shape.head, "pretrained": f"updates={pretrained.cost.updates}",
+              "budget": f"updates={trainer.cost.updates}", "seed": setup.seed, "rlseq": __version__, "commit": commit[0]}
+
+    def said(stage: dict[str, Evaluation]) -> dict[str, object]:
+        return {split: {
+            "signature": results.signature({"split": split, "n": one.n} | common), "n": one.n,
+            "metrics": {name: {"score": score, "signature": task.metrics[name].signature if name in task.metrics
+                               else task.reward_name} for name, score in one.scores.items()}} for split, one in stage.items()}
+
+    result = results.Result(
+        task=task.name, task_version=task.version, policy=setup.names["policy"], algo=setup.names["algo"], seed=setup.seed,
+        plan=setup.names["plan"], data=task.fingerprint, reward=task.reward_name, hash=identity, rlseq=__version__,
+        commit=commit[0], dirty=commit[1], torch=torch.__version__, hardware=hardware(setup.device),
+        device=setup.device.type, precision=setup.config["precision"], started=started, finished=now(),
+        config=setup.config, task_options=dict(setup.config["task"]),
+        pretrained={"hash": pretrained.hash, "cost": asdict(pretrained.cost)}, cost=asdict(trainer.cost),
+        before=said(pretrained.before), after=said(after), curve=[*pretrained.curve, *trainer.curve],
+        samples=after[setup.tests[0]].shown, pictures=[], primary=next(iter(task.metrics)), tests=setup.tests)
+    rows = {f"{stage}/{split}/{name}": value for stage, found in (("before", pretrained.before), ("after", after))
+            for split, one in found.items() for name, value in one.rows.items()}
+    if dist.rank() > 0:
+        return replace(result, rows=rows)
+    home = Path(setup.config["results"])
+    pictures = draw(setup, trainer.policy, after[setup.tests[0]], results.place(result, home).with_suffix(".png"))
+    result = replace(result, pictures=[one.name for one in pictures])
+    return results.read(results.write(result, rows, home))
+
+
+def draw(setup: Setup, policy: Policy, found: Evaluation, path: Path) -> list[Path]:
+    """The best, the median and the worst answer of the headline split, where the task has pictures."""
+    if not setup.task.has_plot:
+        return []
+    reward = found.rows["reward"][:, 0]
+    order = np.argsort(-reward, kind="stable")
+    return [best_median_worst(setup.task, policy, setup.device, found.split, order, path)]
+
+
+def record(setup: Setup, result: results.Result, tracker: tracking.Tracker, folder: Path) -> None:
+    """Everything about a finished run that MLflow should hold."""
+    path = results.place(result, Path(setup.config["results"]))
+    for split in result.tests:
+        for name in result.after[split]["metrics"]:
+            tracker.metrics(result.cost["updates"], {f"{split}/{name}": result.after[split]["metrics"][name]["score"],
+                                                     f"{split}/{name}/before": result.before[split]["metrics"][name]["score"]})
+    tracker.table("predictions", result.samples)
+    for picture in result.pictures:
+        tracker.picture(path.parent / picture)
+    for file in (path, path.with_suffix(".npz")):
+        tracker.artifact(file, tracking.RESULT)
+    for name in ("model.safetensors", "model.json"):
+        tracker.artifact(folder / name, "checkpoint")
+
+
+def finished(setup: Setup, pretrained: Pretrained) -> results.Result | None:
+    """The result of the same configuration, seed and pretrained checkpoint, if it was written before."""
+    identity = run_hash(setup, pretrained)
+    home = Path(setup.config["results"]) / f"{setup.task.name}-v{setup.task.version}" / setup.names["policy"] / \
+        setup.names["algo"]
+    for path in (home / f"{setup.seed}.json", home / f"{setup.seed}-{identity[:8]}.json"):
+        if path.is_file() and (found := results.read(path)).hash == identity:
+            print(f"{setup.names['algo']}: taken from {path}")
+            return found
+    return None
+
+
+def run_hash(setup: Setup, pretrained: Pretrained) -> str:
+    """Identity of what a run computes: not its seed, place or device."""
+    return results.config_hash({
+        "config": {key: setup.config[key] for key in ("policy", "task", "algo", "plan", "precision", "decode", "tests")},
+        "data": setup.task.fingerprint, "given": pretrained.hash if setup.config["pretrained"] else None,
+        "rlseq": __version__})
+
+
+def tags(setup: Setup) -> dict[str, str]:
+    commit, dirty = revision()
+    return {**{key: str(value) for key, value in setup.names.items()}, "seed": str(setup.seed), "stage": "finetune",
+            "rlseq": __version__, "commit": commit + ("-dirty" if dirty else ""), "reward": setup.task.reward_name,
+            "signature": results.signature({"task": f"{setup.task.name}-v{setup.task.version}",
+                                            "data": setup.task.fingerprint, "decode": setup.decoding})}
+
+
+def _where(setup: Setup, result: results.Result) -> None:
+    path = results.place(result, Path(setup.config["results"]))
+    print(f"\nresult      {path}")
+    for picture in result.pictures:
+        print(f"pictures    {path.parent / picture}")
+    print(f"checkpoint  {setup.runs / setup.task.name / result.policy / result.algo / f'{result.seed}-{result.hash[:8]}'}")
+    print(f"report      python -m rlseq.report --results {setup.config['results']}")
+    if command := tracking.ui_command(setup.config["tracking"]["uri"]):
+        print(f"MLflow      {command}")

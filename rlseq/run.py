@@ -1,0 +1,94 @@
+"""`python -m rlseq.run task=hull algo=reinforce`: compose the configuration, run it, write one result.
+
+Nothing here imports torch, so that `--help` answers at once; `experiment` does, when there is something to run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .build import nearest
+from .paths import CONF
+
+GROUPS = ("task", "policy", "algo", "plan", "tracking", "experiment")
+PLAIN = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)=(?P<value>.*)$", re.DOTALL)
+
+
+def choices(group: str) -> list[str]:
+    """The names that a config group holds."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def checked(arguments: list[str]) -> list[str]:
+    """Arguments with every plain `name=value` allowed to add an option that no YAML states.
+
+    A default lives in a constructor, not in YAML, so `algo.k=4` may name what the YAML does not; whether the option
+    exists is checked when it is built. Raises KeyError for an unknown choice of a group, with the nearest one.
+    """
+    result = []
+    for argument in arguments:
+        found = PLAIN.match(argument)
+        if found is None:
+            result.append(argument)
+            continue
+        name, value = found["name"], found["value"]
+        if name in GROUPS:
+            for one in value.split(","):
+                if one not in [*choices(name), "null"]:
+                    raise KeyError(f"no {name} {one!r}{nearest(one, choices(name))}; there are: {', '.join(choices(name))}")
+            result.append(argument)
+        else:
+            result.append(argument if name.startswith("hydra") else "++" + argument)
+    return result
+
+
+def composed(config: DictConfig) -> dict[str, object]:
+    """A plain dictionary, references resolved."""
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    plain.pop("hydra", None)
+    return plain
+
+
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+def launch(config: DictConfig) -> None:
+    from . import experiment  # imports torch: not for --help
+
+    chosen = dict(HydraConfig.get().runtime.choices)
+    baseline = None
+    if config.compare and config.compare != chosen["algo"]:
+        if config.compare not in choices("algo"):
+            raise KeyError(f"compare={config.compare} is no algorithm; there are: {', '.join(choices('algo'))}, or null")
+        kept = [one for one in HydraConfig.get().overrides.task if not re.match(r"\+*algo[.=]", one)]
+        composition = hydra.compose("config", overrides=[*kept, f"algo={config.compare}"])
+        baseline = composed(composition)
+    names = {group: str(chosen[group]) for group in GROUPS if group in chosen}
+    experiment.run(composed(config), names, baseline)
+
+
+def main() -> None:
+    """The command. A user's mistake is one line on stderr and exit code 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"                   # let errors come here instead of Hydra's own traceback
+    try:
+        sys.argv[1:] = checked(sys.argv[1:])
+        launch()
+    except (HydraException, OmegaConfBaseException, ValueError, KeyError, OSError, FloatingPointError) as error:
+        if os.environ.get("RLSEQ_TRACEBACK"):
+            raise
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        print("rlseq: " + " ".join(text.split()), file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("rlseq: stopped; the same command continues from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""A composed configuration, checked: every part is built before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from . import __version__, algos, tasks
+from .build import build, nearest
+from .evaluate import Decoding, Evaluation, evaluate, splits
+from .nn.policy import Policy, Shape, make_policy
+from .task import Task
+from .train import Stage, precision_context, seed_step
+
+KEYS = ("policy", "task", "algo", "plan", "tracking", "seed", "device", "precision", "pretrained", "compare", "results",
+        "runs", "tests", "decode")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A checked configuration; everything a run needs, nothing trained yet."""
+
+    config: dict[str, object]
+    names: Mapping[str, str]             # of the chosen task, policy, algo, plan
+    task: Task
+    shape: Shape
+    algorithm: algos.Algorithm
+    pretrain: Stage
+    finetune: Stage
+    decoding: Decoding
+    tests: list[str]
+    device: torch.device
+    test: int                            # examples of each test split
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def runs(self) -> Path:
+        return Path(self.config["runs"])
+
+
+def pick_device(name: str) -> torch.device:
+    """auto, cpu or cuda; raises ValueError where there is no such device."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device={name} is not one of auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but torch sees no GPU; take device=cpu, or install a CUDA build of torch")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
+    """Build all parts of a configuration; raises ValueError or KeyError, one line, before anything is written."""
+    for name in config:
+        if name not in KEYS:
+            raise ValueError(f"unknown option {name}={config[name]}{nearest(name, list(KEYS))}; there are: {', '.join(KEYS)}")
+    plan = dict(config["plan"])
+    for name in plan:
+        if name not in ("name", "pretrain", "finetune", "test"):
+            raise ValueError(f"unknown option plan.{name}{nearest(name, ['pretrain', 'finetune', 'test'])}; "
+                             "plan takes: pretrain, finetune, test")
+    if not isinstance(config["seed"], int) or isinstance(config["seed"], bool) or config["seed"] < 0:
+        raise ValueError(f"seed={config['seed']!r} must be a whole number, 0 or more")
+    if config["precision"] not in ("fp32", "bf16"):
+        raise ValueError(f"precision={config['precision']} is not one of fp32, bf16")
+    shape = build(Shape, config["policy"], "policy")
+    options = dict(config["task"])
+    name = str(options.pop("name"))
+    heads = tasks.task_class(name).heads
+    if shape.head not in heads:
+        raise ValueError(f"policy={names['policy']} has a {shape.head} head, which does not fit task={name}; "
+                         f"take a policy with one of: {', '.join(heads)}")
+    task = tasks.make(name, options)
+    return Setup(config, names, task, shape, algos.make(config["algo"]), build(Stage, plan["pretrain"], "plan.pretrain"),
+                 build(Stage, plan["finetune"], "plan.finetune"), build(Decoding, config["decode"], "decode"),
+                 splits(task, config["tests"]), pick_device(config["device"]), int(plan["test"]))
+
+
+def fresh(setup: Setup) -> Policy:
+    """A policy with the initial weights of this seed."""
+    seed_step(setup.seed, "weights")
+    return make_policy(setup.task.sizes, setup.shape).to(setup.device)
+
+
+def judge(setup: Setup, stage: Stage) -> Callable[[Policy], float]:
+    """Policy -> score of the primary metric on dev, decoded greedily."""
+    primary = next(iter(setup.task.metrics))
+    return lambda policy: evaluate(policy, setup.task, "dev", setup.device, limit=stage.dev).scores[primary]
+
+
+def test(setup: Setup, policy: Policy) -> dict[str, Evaluation]:
+    """Every test split, decoded."""
+    with precision_context(setup.device, setup.config["precision"]):
+        return {split: evaluate(policy, setup.task, split, setup.device, setup.decoding, limit=setup.test, show=8)
+                for split in setup.tests}
+
+
+def about(setup: Setup) -> dict[str, object]:
+    """What `rlseq.predict` needs to rebuild task and policy without the training data."""
+    options = {key: value for key, value in setup.config["task"].items() if key != "name"}
+    return {"rlseq": __version__, "task": setup.task.name, "task_version": setup.task.version, "task_options": options,
+            "task_state": setup.task.state(), "sizes": asdict(setup.task.sizes), "shape": asdict(setup.shape)}

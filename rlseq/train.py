@@ -1,0 +1,233 @@
+"""Learner and Trainer. All randomness of a step follows from (seed, step, rank): resuming is exact."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from . import dist
+from .algos import Algorithm
+from .batches import Batches
+from .checkpoint import read_checkpoint, write_checkpoint
+from .env import SequenceEnv
+from .nn.policy import Policy
+from .types import Rollout
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training; the options of `plan.pretrain.*` and `plan.finetune.*`."""
+
+    updates: int
+    lr: float = 1e-3
+    batch: int = 64                   # sources an update, over all ranks
+    batch_tokens: int = 0             # above 0: batches of about this many tokens instead (source and target)
+    warmup: int = 100                 # updates
+    schedule: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
+    clip: float = 1.0                 # gradient norm; 0 turns clipping off
+    weight_decay: float = 0.0
+    every: int = 200                  # updates between evaluations on dev (and checkpoints)
+    dev: int = 500                    # dev examples each evaluation decodes; 0 means all
+    label_smoothing: float = 0.0      # of pretraining; when fine-tuning it is the algorithm's
+    average: int = 1                  # weights of this many last evaluations are averaged, and taken if better on dev
+
+    def __post_init__(self) -> None:
+        for name, least in {"updates": 0, "lr": 0, "batch": 1, "warmup": 0, "clip": 0, "every": 1, "dev": 0, "average": 1,
+                            "batch_tokens": 0, "weight_decay": 0, "label_smoothing": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of update `step`: linear warm-up, then the schedule."""
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        if self.schedule == "inverse_sqrt":
+            return self.lr * warm * math.sqrt(max(self.warmup, 1) / max(step + 1, self.warmup, 1))
+        if self.schedule == "cosine":
+            after = max(0, step - self.warmup) / max(1, self.updates - self.warmup)
+            return self.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, after))))
+        return self.lr * warm
+
+
+@dataclass
+class Cost:
+    """What training took so far, evaluation left out."""
+
+    updates: int = 0
+    sampled_tokens: int = 0
+    scored_tokens: int = 0
+    seconds: float = 0.0
+
+
+class Learner(nn.Module):
+    """The loss as a module: DDP wraps this, never the network."""
+
+    def __init__(self, policy: Policy, algorithm: Algorithm) -> None:
+        super().__init__()
+        self.policy, self.algorithm = policy, algorithm
+
+    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.algorithm.loss(self.policy, rollout)
+
+
+def seed_step(*parts: object) -> None:
+    """Seed torch from anything printable, the same on every machine."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def precision_context(device: torch.device, precision: str):
+    """Autocast to bf16, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@dataclass
+class Trainer:
+    """Trains a policy with an algorithm for one stage, and keeps the weights that did best on dev.
+
+    `judge(policy) -> float` scores dev; `log(step, values)` receives metrics; `folder` holds the checkpoint of a run
+    under way (`last.safetensors`, `last.json`), from which `run` resumes.
+    """
+
+    policy: Policy
+    algorithm: Algorithm
+    env: SequenceEnv
+    stage: Stage
+    name: str
+    seed: int
+    judge: Callable[[Policy], float]
+    folder: Path
+    precision: str = "fp32"
+    log: Callable[[int, dict[str, float]], None] = lambda step, values: None
+    cost: Cost = field(default_factory=Cost)
+    curve: list[dict[str, object]] = field(default_factory=list)
+    best: tuple[float, dict[str, Tensor]] | None = None
+    recent: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def run(self, resume: bool = True, until: int | None = None) -> None:
+        """Train to the end of the stage (or to update `until`), then leave the policy with the best weights on dev."""
+        device, stage = self.env.device, self.stage
+        self.algorithm.prepare(self.policy)
+        self.learner = Learner(self.policy, self.algorithm).to(device)
+        self.optimiser = torch.optim.AdamW(self.learner.parameters(), lr=stage.lr, betas=(0.9, 0.98), eps=1e-9,
+                                           weight_decay=stage.weight_decay)
+        if resume and (self.folder / "last.json").is_file():
+            self.load()
+        self.module = nn.parallel.DistributedDataParallel(self.learner) if dist.world() > 1 else self.learner
+        batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, self.name))
+        stop = min(stage.updates, until or stage.updates)
+        with tqdm(total=stage.updates, initial=self.cost.updates, desc=self.name, unit="update", disable=dist.rank() > 0,
+                  dynamic_ncols=True, mininterval=1.0) as bar:
+            while self.cost.updates < stop:
+                found = self.update(batches)
+                bar.update()
+                bar.set_postfix({name: f"{found[name]:.3f}" for name in ("reward", "nll", "penalty", "rate") if name in found}
+                                | ({"dev": f"{self.curve[-1]['dev']:.2f}"} if self.curve else {}), refresh=False)
+                if self.cost.updates % stage.every == 0 or self.cost.updates == stage.updates:
+                    self.look(found)
+                    self.save()
+        if self.cost.updates == stage.updates:
+            self.choose()
+
+    def update(self, batches: Batches) -> dict[str, float]:
+        """One update: collect, score, step."""
+        step, start = self.cost.updates, time.perf_counter()
+        examples = batches(step)
+        share = len(examples) // dist.world()
+        examples = examples[dist.rank() * share:(dist.rank() + 1) * share] if dist.world() > 1 else examples
+        self.env.load(self.env.task.collate(examples))
+        with precision_context(self.env.device, self.precision):
+            seed_step(self.seed, self.name, step)                        # the same draw on every rank: each takes its share
+            self.learner.eval()
+            with torch.no_grad():
+                rollout = self.algorithm.collect(self.policy, self.env, step / max(1, self.stage.updates))
+            seed_step(self.seed, self.name, step, dist.rank() + 1)
+            self.learner.train(self.algorithm.dropout)
+            loss, found = self.module(rollout)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        clip = self.stage.clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), clip)
+        if not bool(torch.isfinite(norm)):
+            raise FloatingPointError(f"{self.name} update {step}: loss {float(loss):g}, gradient norm {float(norm):g}; "
+                                     "lower the learning rate (plan.*.lr) or the clipping norm (plan.*.clip)")
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.stage.rate(step)
+        self.optimiser.step()
+        found = {"loss": loss, "gradient_norm": norm, **rollout.log, **found}
+        found = {name: float(dist.mean(value.detach().float())) for name, value in found.items()}
+        self.cost.updates += 1
+        self.cost.sampled_tokens += int(found.pop("sampled_tokens", 0.0) * dist.world())
+        self.cost.scored_tokens += int(dist.mean(rollout.mask.sum().float()) * dist.world())
+        self.cost.seconds += time.perf_counter() - start
+        found |= {"learning_rate": self.stage.rate(step), "sampled_tokens": self.cost.sampled_tokens,
+                  "scored_tokens": self.cost.scored_tokens, "seconds": self.cost.seconds}
+        self.log(self.cost.updates, found)
+        return found
+
+    def look(self, found: dict[str, float]) -> None:
+        """Score dev; keep the weights if they are the best so far."""
+        self.policy.eval()
+        with precision_context(self.env.device, self.precision):
+            score = self.judge(self.policy)
+        state = {name: value.detach().cpu().clone() for name, value in self.policy.state_dict().items()}
+        if self.best is None or score > self.best[0]:
+            self.best = (score, state)
+        self.recent = [*self.recent, state][-self.stage.average:]
+        self.curve.append({"stage": self.name, **asdict(self.cost), "loss": found["loss"], "reward": found.get("reward"),
+                           "dev": score})
+        self.log(self.cost.updates, {"dev": score})
+
+    def choose(self) -> None:
+        """Leave the policy with the best weights on dev; the average of the last ones is a candidate."""
+        if self.best is None:
+            return
+        if len(self.recent) > 1:
+            mean = {name: torch.stack([one[name].double() for one in self.recent]).mean(0).to(value.dtype)
+                    for name, value in self.recent[0].items()}
+            self.policy.load_state_dict(mean)
+            score = self.judge(self.policy)
+            if score > self.best[0]:
+                self.best = (score, mean)
+        self.policy.load_state_dict(self.best[1])
+
+    def save(self) -> None:
+        """Write the checkpoint of the run under way: temporary file, fsync, rename."""
+        if dist.rank() > 0:
+            return
+        tensors = {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
+        tensors |= {f"best.{name}": value for name, value in self.best[1].items()} if self.best else {}
+        for index, one in enumerate(self.recent):
+            tensors |= {f"recent.{index}.{name}": value for name, value in one.items()}
+        write_checkpoint(self.folder, "last", tensors, {"cost": asdict(self.cost), "curve": self.curve,
+                                                        "best": self.best[0] if self.best else None})
+
+    def load(self) -> None:
+        """Take back what `save` wrote."""
+        tensors, facts = read_checkpoint(self.folder, "last")
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name[len(prefix):]: value for name, value in tensors.items() if name.startswith(prefix)}
+        self.learner.load_state_dict(part("learner."))
+        saved = self.optimiser.state_dict()
+        count = len(saved["param_groups"][0]["params"])
+        saved["state"] = {index: part(f"optimiser.{index}.") for index in range(count) if part(f"optimiser.{index}.")}
+        self.optimiser.load_state_dict(saved)
+        self.cost, self.curve = Cost(**facts["cost"]), facts["curve"]
+        self.best = None if facts["best"] is None else (facts["best"], part("best."))
+        self.recent = [part(f"recent.{i}.") for i in range(self.stage.average) if part(f"recent.{i}.")]
+
+
+def _number(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
