@@ -59,6 +59,7 @@ class Task(Base):
         exact = {f"test-{n}": (n, n) for n in TEST_LENGTHS if n != max_length}
         self.lengths = {"train": short, "dev": short, f"test-{max_length}": short, "test-seen": short, **exact}
         self.tests = tuple(self.lengths)[2:]
+        self.splits: dict[str, Problems] = {}
 
     @property
     def sizes(self) -> Sizes:
@@ -73,6 +74,11 @@ class Task(Base):
     def examples(self, split: str) -> Sequence[Example]:
         if split not in self.lengths:
             raise KeyError(f"no split {split!r} in task sort; there are: {', '.join(self.lengths)}")
+        if split not in self.splits:
+            self.splits[split] = self._split(split)
+        return self.splits[split]
+
+    def _split(self, split: str) -> Problems:
         order, others = list(self.lengths).index(split), len(self.lengths) - 1      # dev and tests: a bucket each
         return Problems(split, self.seed, self.lengths[split], (self.high, self.every), self.duplicates,
                         unseen=split in self.tests and split != "test-seen",

@@ -46,6 +46,7 @@ class Problems(Sequence):
         self.share = 0.5 if unseen else 0.0
         digest = blake2b(f"sort {seed} {split}".encode(), digest_size=16).digest()
         self.key = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+        self.kept: dict[int, Example] = {}               # of finite splits: finding the right bucket costs 0.5 ms an item
 
     def __len__(self) -> int:
         return self.count
@@ -56,11 +57,17 @@ class Problems(Sequence):
         i = operator.index(index)
         if not -self.count <= i < self.count:
             raise IndexError(f"item {i} of {self.count}")
-        random = np.random.Generator(np.random.Philox(key=self.key, counter=[0, 0, i % self.count, 0]))
+        i %= self.count
+        if i in self.kept:
+            return self.kept[i]
+        random = np.random.Generator(np.random.Philox(key=self.key, counter=[0, 0, i, 0]))
         for _ in range(TRIES):
             values = self._drawn(random)
             if bucket(values) in self.buckets:
-                return Example(tuple(values.tolist()))
+                found = Example(tuple(values.tolist()))
+                if self.count < ENDLESS:
+                    self.kept[i] = found
+                return found
         raise ValueError(f"split {self.split} has no lists of {self.lengths[0]} to {self.lengths[1]} items: "
                          "raise task.high or task.max_length")
 
