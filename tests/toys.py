@@ -1,0 +1,166 @@
+"""What the laws are shown on: a task whose answers can be counted, small policies, every YAML of conf/."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cache
+
+import torch
+import yaml
+from torch import Tensor
+
+from rlseq import algos, tasks
+from rlseq.build import build
+from rlseq.env import SequenceEnv, through_stop
+from rlseq.nn.policy import Policy, Shape, make_policy
+from rlseq.paths import CONF
+from rlseq.task import Mean, Task, problem_rows
+from rlseq.types import STOP, Batch, Sizes, pad
+
+TINY = {"width": 8, "heads": 2, "feedforward": 12, "dropout": 0.0, "encoder_layers": 1, "decoder_layers": 1}
+
+
+def configured(group: str) -> dict[str, dict[str, object]]:
+    """Every YAML file of conf/<group>: name -> options."""
+    found = {path.stem: yaml.safe_load(path.read_text()) or {} for path in sorted((CONF / group).glob("*.yaml"))}
+    return {name: {key: value for key, value in options.items() if key != "defaults"} for name, options in found.items()}
+
+
+@cache
+def task_for(name: str, head: str) -> Task:
+    """A task with its default options, made once for all laws."""
+    return tasks.make(name, {"head": head})
+
+
+def tiny_shape(options: dict[str, object]) -> Shape:
+    """A policy's YAML at a width that a law can afford; what is not width stays as it is."""
+    known = {one.name for one in fields(Shape)}
+    assert set(options) <= known, f"conf/policy holds options that Shape lacks: {set(options) - known}"
+    layers = {name: min(2, int(options.get(name, 1))) for name in ("encoder_layers", "decoder_layers")}
+    return build(Shape, {**options, **TINY, **layers}, where="policy")
+
+
+def tiny_policy(shape: Shape, sizes: Sizes, seed: int = 0, scale: float = 1.0) -> Policy:
+    """A small policy in float64, out of training mode; `scale` widens the parameters, so that nothing is near uniform."""
+    torch.manual_seed(seed)
+    policy = make_policy(sizes, shape).double().eval()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(scale).add_(0.1 * torch.randn_like(parameter))
+    return policy
+
+
+def algorithm_of(name: str, policy: Policy, changes: dict[str, object]) -> algos.Algorithm:
+    """conf/algo/<name>.yaml in float64 with those `changes` that the algorithm has an option for."""
+    options = configured("algo")[name]
+    known = algos.make(options).__dict__
+    made = algos.make({**options, **{key: value for key, value in changes.items() if key in known}})
+    torch.manual_seed(1)
+    made.prepare(policy)
+    return made.double()
+
+
+def is_sampler(name: str) -> bool:
+    """Whether the algorithm draws answers of its own (it has `k` of them)."""
+    return hasattr(algos.make(configured("algo")[name]), "k")
+
+
+class Table(Task):
+    """Problem i: a few ids. The worth of every answer stands in a table of random multiples of 1/64.
+
+    Such rewards, their sums and their halves are exact in float32, so an identity may be asked for to 1e-8. With
+    `rule`, STOP must not come first and no word may follow itself. `same` makes every answer worth as much.
+    """
+
+    name, version, heads, reward_name = "table", 0, ("vocabulary",), "table"
+    tests = ("test",)
+
+    def __init__(self, words: int = 3, steps: int = 3, rule: bool = False, same: float | None = None,
+                 head: str = "vocabulary") -> None:
+        self.words, self.steps, self.rule, self.head = words, steps, rule, head
+        size = (32, (words + 1) ** steps)
+        worth = torch.randint(0, 65, size, generator=torch.Generator().manual_seed(5)) / 64
+        self.worth = worth if same is None else torch.full(size, same)
+        self.metrics = {"reward": Mean("table", self.reward)}
+
+    sizes = property(lambda self: Sizes(source_ids=8, vocabulary=self.words))
+    fingerprint = property(lambda self: f"{self.words} {self.steps} {self.rule}")
+
+    def examples(self, split: str) -> list[int]:
+        return {"train": list(range(0, 24)), "dev": list(range(24, 28)), "test": list(range(28, 32))}[split]
+
+    def collate(self, examples: list[int]) -> Batch:
+        source, source_mask = pad([[i % 8, i // 8, (3 * i + 1) % 8][:1 + i % 3] for i in examples])
+        target, target_mask = pad([self.reference(i) for i in examples])
+        return Batch(source, source_mask, target, target_mask, self.words, {"problem": torch.tensor(examples)}, tuple(examples))
+
+    def reference(self, example: int) -> list[int]:
+        """Words in turn, of several lengths; never one twice in a row."""
+        count = 1 + example % (self.steps - 1) if self.words > 2 else 1
+        return [*(1 + (example + t) % (self.words - 1) for t in range(count)), STOP]
+
+    def length(self, example: int) -> int:
+        return 2 + example % 3
+
+    def horizon(self, batch: Batch) -> int:
+        return self.steps
+
+    def legal(self, batch: Batch, prefix: Tensor) -> Tensor | None:
+        if not self.rule:
+            return None
+        legal = torch.ones(len(prefix), self.words, dtype=torch.bool)
+        if not prefix.shape[1]:
+            legal[:, STOP] = False
+            return legal
+        legal = legal.scatter(1, prefix[:, -1:], False)
+        legal[:, STOP] = True
+        return legal
+
+    def reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
+        place = (self.words + 1) ** torch.arange(actions.shape[1])
+        code = ((actions + 1) * mask * place).sum(1)
+        return self.worth[batch.extra["problem"][problem_rows(batch, len(actions))], code]
+
+    def parse(self, line: str) -> int:
+        return int(line)
+
+    def answer(self, batch: Batch, actions: Tensor, row: int) -> str:
+        return " ".join(map(str, actions[row].tolist()))
+
+    show = answer
+
+
+def loaded(task: Task, examples: list) -> SequenceEnv:
+    """The task's environment with these problems."""
+    env = SequenceEnv(task)
+    env.load(task.collate(examples))
+    return env
+
+
+def all_answers(task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Every legal answer to the one problem of a batch: actions and mask [M, T]; M is 15 for 3 words and 3 steps."""
+    assert len(batch) == 1
+    found, open_ = [], [[]]
+    while open_:
+        prefix = open_.pop()
+        legal = task.legal(batch, torch.tensor([prefix], dtype=torch.long).view(1, -1))
+        for action in range(batch.num_actions):
+            if legal is None or bool(legal[0, action]):
+                row = [*prefix, action]
+                (found if action == STOP or len(row) == task.horizon(batch) else open_).append(row)
+    actions = pad(found, STOP)[0]
+    return actions, through_stop(actions)
+
+
+def log_probability(policy: Policy, env: SequenceEnv, actions: Tensor, mask: Tensor) -> Tensor:
+    """log pi of whole answers [N, T] to the loaded problems -> [N]; carries gradient."""
+    scores = policy(policy.encode(env.batch), actions, mask, env.legal_along(actions))
+    return (scores.logp * mask).sum(1)
+
+
+def gradient(value: Tensor, policy: Policy) -> Tensor:
+    """d value / d all parameters of the policy, in one long vector."""
+    parameters = list(policy.parameters())
+    found = torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True)
+    return torch.cat([(torch.zeros_like(one) if part is None else part).flatten()
+                      for one, part in zip(parameters, found, strict=True)])
