@@ -24,7 +24,7 @@ _SUBWORDS = r" ?[\p{L}\p{M}]+| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]+|\s+"
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"   # written without spaces
 _MARKS = r"\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff"          # not \w in Python
 _LETTER = rf"(?:[^\W{_CJK}]|[{_MARKS}])"
-_WORDS = re.compile(rf" ?(?:#\w+#|[{_CJK}]|{_LETTER}+(?:['’]{_LETTER}+)*|[^ ])")
+_WORDS = re.compile(rf" ?(?:#\w+#|{_LETTER}+(?:['’]{_LETTER}+)*|[^ ])")
 
 
 def clean(line: str) -> str:

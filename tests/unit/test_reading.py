@@ -51,7 +51,7 @@ def test_a_wrong_encoding_names_the_line_and_the_conversion(tmp_path):
     assert "iconv -f UTF-16" in said(lambda: read_lines(written(tmp_path, "y", "abc\n".encode("utf-16"))))
 
 
-@pytest.mark.parametrize("data", [gzip.compress(b"a\n" * 99)[:-9], b"no gzip"])
+@pytest.mark.parametrize("data", [gzip.compress(b"a\n" * 99)[:-9], gzip.compress(b"a\n")[:10] + b"\xff" * 20, b"no gzip"])
 def test_a_broken_gzip_is_said(tmp_path, data):
     assert "not a whole gzip file" in said(lambda: read_lines(written(tmp_path, "x.gz", data)))
 
