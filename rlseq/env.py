@@ -168,9 +168,10 @@ class AnswerEnv(gymnasium.Env):
     def _observe(self) -> dict[str, np.ndarray]:
         prefix = np.full(self.horizon, -1, np.int64)
         prefix[:self.prefix.shape[1]] = self.prefix[0].numpy()
-        seen = {"source": self.batch.source[0].numpy(), "source_mask": self.batch.source_mask[0].numpy().astype(np.int8),
-                "prefix": prefix, "legal": self._legal().numpy().astype(np.int8)}
-        return seen | ({"copy_ids": self.batch.extra["copy_ids"][0].numpy()} if "copy_ids" in self.batch.extra else {})
+        seen = {"source": self.batch.source[0], "source_mask": self.batch.source_mask[0].to(torch.int8),
+                "legal": self._legal().to(torch.int8)}
+        seen |= {"copy_ids": self.batch.extra["copy_ids"][0]} if "copy_ids" in self.batch.extra else {}
+        return {name: value.numpy().copy() for name, value in seen.items()} | {"prefix": prefix}     # theirs to change
 
     def step(self, action: int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict]:
         if not bool(self._legal()[int(action)]):
