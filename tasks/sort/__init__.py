@@ -92,7 +92,7 @@ class Task(Base):
         values[mask] = np.concatenate([one.values for one in examples])
         actions = self._actions(values, mask)
         ranks = np.argsort(np.where(mask, values, self.high), axis=1, kind="stable")
-        end = counts.max() + 1
+        end = int(counts.max()) + 1
         target = np.full((len(examples), end), STOP)
         target[:, :-1] = np.take_along_axis(actions, ranks, 1)                   # padding is STOP already
         extra = {"values": torch.from_numpy(values)}
