@@ -15,12 +15,14 @@ def draw(logp: Tensor, uniform: Tensor) -> Tensor:
     """One action a row by the inverse of the cumulative distribution: log p [N, A], uniform [N] in [0, 1) -> [N].
 
     An action of probability 0 is never drawn: the number looked up lies below the last sum, and the first sum above
-    it belongs to an action that added something.
+    it belongs to an action that added something. A GPU's parallel sums may creep there by rounding: then the likeliest.
     """
-    sums = logp.exp().cumsum(1)
+    p = logp.exp()
+    sums = p.cumsum(1)
     total = sums[:, -1]
     place = torch.minimum(uniform.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(sums, place.unsqueeze(1), right=True).squeeze(1)
+    found = torch.searchsorted(sums, place.unsqueeze(1), right=True)
+    return torch.where(p.gather(1, found) > 0, found, p.argmax(1, keepdim=True)).squeeze(1)
 
 
 def truncated(logp: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:

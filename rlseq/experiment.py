@@ -26,6 +26,7 @@ def run(config: dict[str, object], names: Mapping[str, str], baseline: dict[str,
     """Run a configuration, and its baseline before it unless that was done; returns and prints the results."""
     setup = check(config, names)
     other = None if baseline is None else check(baseline, {**names, "algo": config["compare"]})
+    setup.algorithm.prepare(fresh(setup))                  # an algorithm that does not fit the policy says so before work
     dist.start(setup.device)
     try:
         pretrained = pretrain(setup)

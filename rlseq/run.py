@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -57,28 +59,31 @@ def composed(config: DictConfig) -> dict[str, object]:
     return plain
 
 
+def baseline_config(config: DictConfig, algorithm: str) -> dict[str, object] | None:
+    """The configuration of the algorithm to compare with: the same command line, but for `algo`."""
+    if not config.compare or config.compare == algorithm:
+        return None
+    if config.compare not in choices("algo"):
+        raise KeyError(f"compare={config.compare} is no algorithm; there are: {', '.join(choices('algo'))}, or null")
+    kept = [one for one in HydraConfig.get().overrides.task if not re.match(r"\+*algo[.=]", one)]
+    return composed(hydra.compose("config", overrides=[*kept, f"algo={config.compare}"]))
+
+
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def launch(config: DictConfig) -> None:
-    from . import experiment  # imports torch: not for --help
+    with one_line():
+        from . import experiment  # imports torch: not for --help
 
-    chosen = dict(HydraConfig.get().runtime.choices)
-    baseline = None
-    if config.compare and config.compare != chosen["algo"]:
-        if config.compare not in choices("algo"):
-            raise KeyError(f"compare={config.compare} is no algorithm; there are: {', '.join(choices('algo'))}, or null")
-        kept = [one for one in HydraConfig.get().overrides.task if not re.match(r"\+*algo[.=]", one)]
-        composition = hydra.compose("config", overrides=[*kept, f"algo={config.compare}"])
-        baseline = composed(composition)
-    names = {group: str(chosen[group]) for group in GROUPS if group in chosen}
-    experiment.run(composed(config), names, baseline)
+        chosen = HydraConfig.get().runtime.choices
+        names = {group: str(chosen[group]) for group in GROUPS if group in chosen}
+        experiment.run(composed(config), names, baseline_config(config, names["algo"]))
 
 
-def main() -> None:
-    """The command. A user's mistake is one line on stderr and exit code 2."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"                   # let errors come here instead of Hydra's own traceback
+@contextmanager
+def one_line() -> Iterator[None]:
+    """A user's mistake becomes one line on stderr and exit code 2; RLSEQ_TRACEBACK=1 shows where it came from."""
     try:
-        sys.argv[1:] = checked(sys.argv[1:])
-        launch()
+        yield
     except (HydraException, OmegaConfBaseException, ValueError, KeyError, OSError, FloatingPointError) as error:
         if os.environ.get("RLSEQ_TRACEBACK"):
             raise
@@ -88,6 +93,14 @@ def main() -> None:
     except KeyboardInterrupt:
         print("rlseq: stopped; the same command continues from the last checkpoint", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def main() -> None:
+    """The command."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"                   # let errors come here instead of Hydra's own traceback
+    with one_line():
+        sys.argv[1:] = checked(sys.argv[1:])
+        launch()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ asks for 1, with T about S), and the sum is divided by S, so that one weight fit
 from torch import Tensor
 
 from ..env import SequenceEnv
+from ..nn.decoders import RecurrentDecoder
+from ..nn.heads import Vocabulary
 from ..nn.policy import Policy
 from ..types import Rollout
 from .base import Algorithm, Normalise, reference
@@ -33,6 +35,9 @@ class AttentionReg(Algorithm):
             raise ValueError(f"algo.weight={weight} must be 0 or more")
         self.weight, self.label_smoothing, self.normalise = weight, label_smoothing, normalise
 
+    def prepare(self, policy: Policy) -> None:
+        check_attention(policy)
+
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
         return reference(env)
 
@@ -40,12 +45,16 @@ class AttentionReg(Algorithm):
         return penalised(policy, rollout, self.label_smoothing, self.normalise, self.weight, unevenness)
 
 
+def check_attention(policy: Policy) -> None:
+    """Raises ValueError for a policy that neither attends nor points."""
+    blind = isinstance(policy.decoder, RecurrentDecoder) and policy.decoder.attention is None
+    if blind and isinstance(policy.head, Vocabulary):
+        raise ValueError("this policy has no attention to regularise; take policy.attention other than none")
+
+
 def penalised(policy: Policy, rollout: Rollout, smoothing: float, normalise: Normalise, weight: float,
               penalty) -> tuple[Tensor, dict[str, Tensor]]:
     """The MLE loss plus weight * mean_n penalty(attention, mask, source_mask)."""
     loss, found = smoothed_nll(policy, rollout, smoothing, normalise, attend=True)
-    attention = found.pop("attention")
-    if attention is None:
-        raise ValueError("this policy has no attention to regularise; take policy.attention other than none")
-    price = penalty(attention, rollout.mask, rollout.batch.source_mask).mean()
+    price = penalty(found.pop("attention"), rollout.mask, rollout.batch.source_mask).mean()
     return loss + weight * price, found | {"penalty": price.detach()}

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..types import Rollout
-from .attention_reg import penalised
+from .attention_reg import check_attention, penalised
 from .base import Algorithm, Normalise, reference
 from .mle import check_smoothing
 
@@ -31,6 +31,9 @@ class Coverage(Algorithm):
         if weight < 0:
             raise ValueError(f"algo.weight={weight} must be 0 or more")
         self.weight, self.label_smoothing, self.normalise = weight, label_smoothing, normalise
+
+    def prepare(self, policy: Policy) -> None:
+        check_attention(policy)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
         return reference(env)

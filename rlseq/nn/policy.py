@@ -28,7 +28,7 @@ class Shape:
     heads: int = 4                           # of Transformer attention
     feedforward: int = 0                     # inner width; 0 means four times the width
     dropout: float = 0.1
-    positions: Positions = "sinusoidal"      # of the source; "none" for sets
+    positions: Positions = "sinusoidal"      # of a Transformer's source; "none" for sets
     attention: Kind = "additive"             # of a recurrent decoder
     pointing: Kind = "bilinear"              # of a pointer or copy head
     bidirectional: bool = True
@@ -123,7 +123,7 @@ class Policy(nn.Module):
 def make_policy(sizes: Sizes, shape: Shape) -> Policy:
     """A fresh policy of a given shape for a task of given sizes."""
     width, inner = shape.width, shape.feedforward or 4 * shape.width
-    source = Source(sizes, width, shape.positions, shape.dropout)
+    source = Source(sizes, width, shape.positions if shape.encoder == "transformer" else "none", shape.dropout)
     if shape.encoder == "transformer":
         encoder = TransformerEncoder(width, shape.encoder_layers, shape.heads, inner, shape.dropout)
     else:
