@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import warnings
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -65,10 +64,7 @@ class Task(task.Task):
     @cached_property
     def _data(self) -> Data:
         """Read at the first use: a restored task answers new input without it."""
-        data = read(self.data, self.path, self.seed)
-        counts = ", ".join(f"{split} {len(examples)}" for split, examples in data.splits.items())
-        logging.getLogger(__name__).info("; ".join([f"{self.data}: {counts}", *data.notes]))
-        return data
+        return read(self.data, self.path, self.seed)
 
     @cached_property
     def _train(self) -> list[Example]:

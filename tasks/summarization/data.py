@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from collections import Counter
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 from rlseq.reading import Paired, read_jsonl, read_pairs, text_field
@@ -29,14 +30,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Data:
-    """Splits "train", "dev" and "test", a hash of all that is in them, and notes on what was left out."""
+    """Splits "train", "dev" and "test", and what they were read from, beyond the texts themselves."""
 
     splits: dict[str, list[Example]]
-    notes: list[str] = field(default_factory=list)
-    origin: str = ""                             # what the texts were read from, beyond the texts themselves
+    origin: str = ""
 
     @property
     def fingerprint(self) -> str:
+        """A short hash of the origin and of every text."""
         digest = hashlib.sha256(self.origin.encode())
         for split, examples in sorted(self.splits.items()):
             digest.update(split.encode())
@@ -81,11 +82,12 @@ def of_docstrings(corpus: docstrings.Corpus, seed: int) -> Data:
         room = len(of[name]) if split == "train" else min(PER_PACKAGE, most - len(splits[split]), len(of[name]))
         splits[split] += [of[name][place * len(of[name]) // room] for place in range(room)]
         left_out += len(of[name]) - room
+    logging.getLogger(__name__).info(
+        f"{len(corpus.pairs)} pairs of {len(of)} packages: {', '.join(f'{split} {len(splits[split])}' for split in splits)}"
+        f", {left_out} of held-out packages are left out; of {corpus.report['files']} files {corpus.report['unparsed']} "
+        f"do not parse; {corpus.report['copies']} copied texts are left out")
     read_from = ", ".join(f"{name} {version}".strip() for name, version in corpus.packages.items())
-    note = (f"{len(corpus.pairs)} pairs of {len(of)} packages; {left_out} of held-out packages beyond "
-            f"{PER_PACKAGE} a package are left out; {corpus.report['unparsed']} of {corpus.report['files']} files "
-            f"do not parse, {corpus.report['copies']} copied texts are left out")
-    return Data(splits, [note], f"{corpus.fingerprint} {read_from}")
+    return Data(splits, f"{corpus.fingerprint} {read_from}")
 
 
 def dialogsum(folder: Path) -> Data:
@@ -103,12 +105,13 @@ def dialogsum(folder: Path) -> Data:
 
 def without_twins(splits: dict[str, list[Example]]) -> Data:
     """Leave out of train every text that dev or test also hold, once case and punctuation are ignored."""
-    held = {same(one.source): split for split in ("test", "dev") for one in splits[split]}
-    gone = Counter(held.get(same(one.source)) for one in splits["train"])
+    held = {same(one.source) for split in ("dev", "test") for one in splits[split]}
     kept = [one for one in splits["train"] if same(one.source) not in held]
-    notes = [f"{gone[split]} training examples equal one of {split} and are left out"
-             for split in ("dev", "test") if gone[split]]
-    return Data({**splits, "train": kept}, notes)
+    gone = {same(one.source) for one in splits["train"]} & held
+    if gone:
+        warnings.warn(f"summarization: {len(splits['train']) - len(kept)} training texts equal one of {len(gone)} in dev "
+                      f"or test and are left out", stacklevel=3)
+    return Data({**splits, "train": kept})
 
 
 def files(path: str, seed: int) -> Data:

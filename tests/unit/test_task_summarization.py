@@ -169,6 +169,8 @@ class Reader(Base, other.Thing):
 
         Examples
         --------
+        >>> Reader().get("a")
+
         words that are never read, words that are never read, words that are never read, words that are never read
         """
 
@@ -205,9 +207,10 @@ def test_copied_texts_and_files_that_do_not_parse_are_left_out_and_counted(tmp_p
     moved = MODULE.replace("It opens the store", "Now it opens the store").replace("class Reader", "class Copied")
     packages = {"a": package(tmp_path, "a", MODULE), "b": package(tmp_path, "b", moved),
                 "c": package(tmp_path, "c", MODULE + "def broken(:\n")}
+    (tmp_path / "a" / "again.py").write_text(MODULE, encoding="utf-8")
     corpus = docstrings.extract(packages)
     assert [one.package for one in corpus.pairs] == ["a", "a"] and corpus.packages == {"a": "1.0"}
-    assert corpus.report == {"files": 2, "unparsed": 1, "copies": 2}
+    assert corpus.report == {"files": 3, "unparsed": 1, "copies": 4}
 
 
 def test_docstrings_are_read_once_and_without_permission_to_write(tmp_path, monkeypatch):
@@ -236,17 +239,39 @@ def test_splits_of_docstrings_share_no_package():
     assert not set(owners["dev"]) & set(owners["test"]) and not set(owners["train"]) & set(owners["dev"] + owners["test"])
     assert len(owners["train"]) == 2000 + (59 - 12) * 150
     assert max(map(owners["dev"].count, owners["dev"])) <= 100
+    assert len({one.source for examples in found.splits.values() for one in examples}) == sum(map(len, owners.values()))
     assert [one.source for one in data.of_docstrings(docstrings.Corpus(made, {}, {
         "files": 0, "unparsed": 0, "copies": 0}), 1).splits["dev"]] != [one.source for one in found.splits["dev"]]
 
 
+def test_large_packages_always_train():
+    made = tuple(docstrings.Pair(f"{name} {item}", "s", f"p{name}") for name in range(4) for item in range(
+        500 if name == 3 else 20))
+    for seed in range(20):
+        splits = data.of_docstrings(docstrings.Corpus(made, {}, {"files": 0, "unparsed": 0, "copies": 0}), seed).splits
+        assert all(splits.values()) and sum(one.source[0] == "3" for one in splits["train"]) == 500
+
+
+def test_dialogsum_leaves_out_of_train_what_others_hold_and_says_so(tmp_path):
+    for split, rows in {"train": [("A: Hi!", "x"), ("B", "y"), ("a hi", "z")], "dev": [("a - HI.", "v")]}.items():
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(
+            json.dumps({"fname": 1, "dialogue": one, "summary": other}) for one, other in rows))
+    (tmp_path / "test.jsonl").write_text(json.dumps({"dialogue": "C", **{f"summary{i}": str(i) for i in (1, 2, 3)}}))
+    with pytest.warns(UserWarning, match="2 training texts equal one of 1 in dev or test and are left out"):
+        found = data.dialogsum(tmp_path)
+    assert found.splits["train"] == [Example("B", ("y",))] and found.splits["test"][0].references == ("1", "2", "3")
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs DialogSum beside the checkout, in shared/data/dialogsum")
 def test_dialogsum_trains_on_nothing_that_dev_or_test_hold():
-    found = data.dialogsum(SHARED)
+    with pytest.warns(UserWarning, match="61 training texts equal one of 53 in dev or test"):
+        found = data.dialogsum(SHARED)
     held = {data.same(one.source) for split in ("dev", "test") for one in found.splits[split]}
     assert {split: len(one) for split, one in found.splits.items()} == {"train": 12399, "dev": 500, "test": 500}
     assert not held & {data.same(one.source) for one in found.splits["train"]}
     assert {len(one.references) for one in found.splits["test"]} == {3}
     task = make("summarization", {"data": "dialogsum", "path": str(SHARED)})
+    with pytest.warns(UserWarning, match="of 12399 training examples 164 are left out.* 99 sources are cut"):
+        assert len(task.examples("train")) == 12235
     ids = task.tokenizer.encode("Ask #Person1#: yes")
     assert len(ids) == 4 and UNK not in ids                          # Ask / #Person1# / : / yes
