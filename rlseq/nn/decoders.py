@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention, Kind, MultiHead, fold, read, weights
-from .encoders import FeedForward, Memory, sinusoids
+from .encoders import FeedForward, Memory, sinusoids, switch_dropout
 
 Past = tuple[Tensor, ...]
 Keys = tuple[Tensor, ...]        # what the decoder projects once per source; first dimension B
@@ -26,13 +26,18 @@ class RecurrentDecoder(nn.Module):
 
     def __init__(self, cell: Literal["lstm", "gru"], attention: Kind, width: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.cell = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](
-            width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.cell = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](width, width, layers, batch_first=True)
         self.parts = 2 if cell == "lstm" else 1                     # hidden state, and the cell state of an LSTM
         self.first = nn.Linear(width, self.parts * layers * width)
         self.attention = None if attention == "none" else Attention(attention, width)
         self.combine = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
+        self.train()
+
+    def train(self, mode: bool = True) -> "RecurrentDecoder":
+        super().train(mode)
+        switch_dropout(self.cell, mode, self.dropout.p)
+        return self
 
     def keys(self, memory: Memory) -> Keys:
         """Keys of the source, projected once."""

@@ -59,6 +59,12 @@ class Source(nn.Module):
         return self.dropout(embedded)
 
 
+def switch_dropout(cell: nn.RNNBase, on: bool, share: float) -> None:
+    """Dropout between the layers of a cell; cuDNN differentiates cells in training mode alone, so they stay in it."""
+    cell.train()
+    cell.dropout = share if on and cell.num_layers > 1 else 0.0
+
+
 class RecurrentEncoder(nn.Module):
     """LSTM or GRU, one or both directions; the summary is the last state or the mean of the states."""
 
@@ -69,10 +75,15 @@ class RecurrentEncoder(nn.Module):
         if width % ways:
             raise ValueError(f"policy.width={width} must be even for a bidirectional encoder")
         self.cell = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](
-            width, width // ways, layers, batch_first=True, bidirectional=bidirectional,
-            dropout=dropout if layers > 1 else 0.0)
+            width, width // ways, layers, batch_first=True, bidirectional=bidirectional)
         self.ways, self.summary = ways, summary
         self.dropout = nn.Dropout(dropout)
+        self.train()
+
+    def train(self, mode: bool = True) -> "RecurrentEncoder":
+        super().train(mode)
+        switch_dropout(self.cell, mode, self.dropout.p)
+        return self
 
     def forward(self, embedded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """[B, S, H], [B, S] -> states [B, S, H], summary [B, H]. Packed, so padding never reaches the backward cell."""
