@@ -82,7 +82,7 @@ class Reinforce(Algorithm):
         base = (torch.zeros_like(total) + base).view(-1, 1)                                # [N, 1]
         self.mean.mul_(self.momentum).add_(
             (1 - self.momentum) * torch.stack([dist.mean(total.mean()), torch.ones_like(total[0, 0])]))
-        log = {"reward": total.mean(), "spread": total.std(1).mean() if self.k > 1 else total.std(),
+        log = {"reward": total.mean(), "spread": total.std(1).mean() if self.k > 1 else total.std(correction=0),
                "flat": (total.amax(1) - total.amin(1) < 1e-6).float().mean(), "length": drawn.mask.sum(1).float().mean(),
                "sampled_tokens": drawn.mask.sum() + (best.mask.sum() if best else 0)}
         if best:
@@ -105,7 +105,7 @@ class Reinforce(Algorithm):
             found = {"sampled_nll": -(scores.logp * drawn).sum() / drawn.sum(),
                      "off_policy": ((scores.logp - rollout.logp).abs() * drawn).sum() / drawn.sum()}
         if self.entropy:
-            spread = (scores.entropy * drawn).sum() / drawn.sum()
+            spread = (scores.entropy * drawn).sum() / dist.mean(drawn.sum().float())          # of all ranks
             loss, found["entropy"] = loss - self.entropy * spread, spread.detach()
         if self.value is not None:
             total = rollout.grouped(rollout.reward.sum(1))[:, :self.k]
