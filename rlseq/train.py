@@ -116,6 +116,7 @@ class Trainer:
     def run(self, resume: bool = True, until: int | None = None) -> None:
         """Train to the end of the stage (or to update `until`), then leave the policy with the best weights on dev."""
         device, stage = self.env.device, self.stage
+        seed_step(self.seed, self.name, "prepare")
         self.algorithm.prepare(self.policy)
         self.learner = Learner(self.policy, self.algorithm).to(device)
         self.optimiser = torch.optim.AdamW(self.learner.parameters(), lr=stage.lr, betas=(0.9, 0.98), eps=1e-9,
