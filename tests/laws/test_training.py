@@ -1,0 +1,123 @@
+"""Laws of training, for every YAML of conf/algo: resuming is exact, ranks do not matter, a step is its seed and number."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as processes
+
+from rlseq import dist
+from rlseq.env import SequenceEnv
+from rlseq.evaluate import evaluate
+from rlseq.nn.policy import Shape, make_policy
+from rlseq.train import Stage, Trainer
+from tests.toys import TINY, Table, algorithm_of, configured
+
+NAMES = sorted(configured("algo"))
+POLICIES = {"lstm": {"encoder": "lstm", "decoder": "lstm", "dropout": 0.3},
+            "transformer": {"dropout": 0.3, "decoder_layers": 2}}
+CHANGES = {"k": 4, "entropy": 0.05, "mle_weight": 0.1, "label_smoothing": 0.1}
+
+
+def trainer(name, folder, shape, log, seed=3, changes=None, precise=False, **stage):
+    """A trainer of a small policy whose weights depend on `seed`."""
+    task = Table(words=4, steps=4, rule=True)
+    torch.manual_seed(seed)
+    policy = make_policy(task.sizes, Shape(head="vocabulary", **{**TINY, **shape}))
+    algorithm = algorithm_of(name, policy, CHANGES if changes is None else changes).float()
+    if precise:
+        policy, algorithm = policy.double(), algorithm.double()
+    return Trainer(policy, algorithm, SequenceEnv(task), Stage(**{"updates": 10, "batch": 6, "every": 5, **stage}), name,
+                   seed=7, judge=lambda policy: evaluate(policy, task, "dev", torch.device("cpu")).scores["reward"],
+                   folder=folder, log=lambda step, values: log.append((step, values)))
+
+
+def untimed(log):
+    return [(step, {name: value for name, value in values.items() if name != "seconds"}) for step, values in log]
+
+
+def weights_of(one):
+    return {**one.learner.state_dict(), **{f"best.{name}": value for name, value in one.best[1].items()}}
+
+
+@pytest.mark.parametrize("shape", POLICIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_ten_steps_equal_five_and_resume_and_five_bit_for_bit(name, shape, tmp_path):
+    whole, parts = [], []
+    straight = trainer(name, tmp_path / "whole", POLICIES[shape], whole)
+    straight.run()
+    trainer(name, tmp_path / "parts", POLICIES[shape], parts).run(until=5)
+    torch.rand(17)                                                      # a resumed run finds another generator state
+    resumed = trainer(name, tmp_path / "parts", POLICIES[shape], parts, seed=99)            # and other first weights
+    resumed.run()
+    assert untimed(whole) == untimed(parts) and len(whole) == 12
+    assert straight.best[0] == resumed.best[0] and len(resumed.curve) == 2
+    one, other = weights_of(straight), weights_of(resumed)
+    assert one.keys() == other.keys()
+    for part in one:
+        assert torch.equal(one[part], other[part]), part
+
+
+def test_another_seed_draws_other_answers(tmp_path):
+    logs = [[], []]
+    for seed, log in enumerate(logs):
+        one = trainer("reinforce", tmp_path / str(seed), POLICIES["lstm"], log)
+        one.seed = seed
+        one.run()
+    assert untimed(logs[0]) != untimed(logs[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_randomness_of_a_step_follows_from_seed_and_number_alone(name, tmp_path):
+    # the same weights at step 6, reached with and without the steps before, draw the same answers and dropout masks
+    losses = []
+    for spoil in (0, 31):
+        log = []
+        one = trainer(name, tmp_path / str(spoil), POLICIES["lstm"], log, every=100)
+        one.stage = Stage(updates=10, batch=6, every=100, lr=0.0)       # weights stay
+        one.run(until=1)
+        one.cost.updates = 6 if spoil else one.cost.updates
+        torch.rand(spoil)
+        one.run(resume=False, until=7)
+        losses.append(untimed(log)[-1][1])
+    for name in ("sampled_tokens", "scored_tokens"):
+        losses[0].pop(name), losses[1].pop(name)
+    assert losses[0].keys() == losses[1].keys()
+    moved = {"learning_rate"}
+    assert all(losses[0][name] == losses[1][name] for name in losses[0] if name not in moved and "value" not in name)
+
+
+def rank_main(rank, world, port, names, folder):
+    """What one of `world` processes does: train every algorithm for a few steps, keep the weights."""
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.start(torch.device("cpu"))
+    assert dist.world() == world and dist.rank() == rank
+    for name in names:
+        log, where = [], Path(folder) / str(world) / name
+        one = trainer(name, where / "run", {"dropout": 0.0}, log, precise=True, updates=4, every=4, batch=8, clip=0.0,
+                      lr=1e-2, warmup=0)
+        one.run()
+        if rank == 0:
+            torch.save({"weights": one.learner.state_dict(), "log": log}, where / "found.pt")
+    dist.stop()
+
+
+def test_two_ranks_equal_one(tmp_path):
+    # float64, no dropout: gradients differ by the order of summation only, some 1e-16; Adam divides by their size, so
+    # four steps may grow that to 1e-10 at most, while a share counted twice or lost moves weights by about lr = 1e-2
+    names = [name for name in NAMES if name != "scheduled_sampling"]    # its draws are laid out by the padded length
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes.spawn(rank_main, (2, port, names, str(tmp_path)), nprocs=2)
+    rank_main(0, 1, port, names, str(tmp_path))
+    for name in names:
+        one, two = (torch.load(tmp_path / world / name / "found.pt") for world in ("1", "2"))
+        for part, value in one["weights"].items():
+            assert (value - two["weights"][part]).abs().max() < 1e-7, (name, part)
+        for (step, values), (_, others) in zip(one["log"], two["log"], strict=True):
+            assert values["scored_tokens"] == others["scored_tokens"] if "scored_tokens" in values else True
+            assert values.get("loss", 0.0) == pytest.approx(others.get("loss", 0.0), abs=1e-6), (name, step)     # float32
