@@ -149,7 +149,8 @@ def test_mle_weight_adds_the_references_log_likelihood(normalise, dictate):
     env, policy = loaded(task, [4, 11]), policy_for(task)
     algorithm = reinforce(policy, mle_weight=0.3, normalise=normalise, constant=4)
     gold = log_probability(policy, env, env.batch.target, env.batch.target_mask).mean()
-    wanted = -(gradient(worth(task, env, policy), policy) + 0.3 * gradient(gold, policy)) / (4 if normalise == "constant" else 1)
+    wanted = -gradient(worth(task, env, policy), policy) - 0.3 * gradient(gold, policy)
+    wanted = wanted / 4 if normalise == "constant" else wanted
     same(gradient(expected_loss(algorithm, task, env, policy, dictate), policy), wanted)
 
 
