@@ -6,6 +6,7 @@ start a failure to record costs one line on stderr, not the run.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -17,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -75,7 +76,8 @@ class MlflowTracker(Tracker):
         known = {"mlflow.source.name": "rlseq", "mlflow.source.type": "LOCAL"}
         if "commit" in tags:
             known["mlflow.source.git.commit"] = tags["commit"]
-        where = _patiently(lambda: _experiment(self._client, self.experiment, self.uri), self.uri)
+        with _alone(self.uri):
+            where = _patiently(lambda: _experiment(self._client, self.experiment, self.uri), self.uri)
         run = _patiently(lambda: self._client.create_run(where, tags=known | tags, run_name=run_name), self.uri)
         self.run_id = run.info.run_id
         listed = [Param(name, str(value)[:LONGEST]) for name, value in parameters.items()]
@@ -206,7 +208,25 @@ def _client(uri: str):
         from mlflow import MlflowClient  # here, for it takes a second and most commands do without
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        return _patiently(lambda: MlflowClient(tracking_uri=uri), uri)
+        with _alone(uri):
+            return _patiently(lambda: MlflowClient(tracking_uri=uri), uri)
+
+
+@contextlib.contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Only one process at a time in here for a SQLite file: MLflow's migrations of a new one break in parallel.
+
+    The lock is a transaction on a file beside it: it works on every system and ends with its process.
+    """
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    lock = sqlite3.connect(uri.removeprefix(SQLITE) + ".lock", timeout=300, isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+    finally:
+        lock.close()
 
 
 def _experiment(client, name: str, uri: str) -> str:

@@ -87,8 +87,8 @@ def test_results_of_other_data_or_another_budget_never_share_a_table(other):
 
 
 def test_seeds_are_paired_and_only_shared_ones_count():
-    found = cells([run("mle", 0, 100), run("mle", 1, 140), run("reinforce", 0, 110), run("reinforce", 1, 150),
-                   run("reinforce", 2, 10)])["reinforce"]
+    found = cells([run("mle", 1, 100), run("mle", 2, 140), run("reinforce", 1, 110), run("reinforce", 2, 150),
+                   run("reinforce", 0, 10)])["reinforce"]
     assert found.difference.seeds == 2 and found.difference.difference == pytest.approx(5.0)
     text = leaderboard([Judge(one) for one in groups([run("mle", 0), run("reinforce", 0), run("reinforce", 1)])])
     assert "reinforce (pointer) is compared with MLE over seeds \\[0\\] only" in text

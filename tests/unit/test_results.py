@@ -54,6 +54,9 @@ def test_another_configuration_is_never_overwritten_and_the_same_is_replaced(tmp
     assert other.name == "1-fedcba98.json" and read(first).plan == "smoke" and read(other).plan == "full"
     assert write(made(commit="new"), rows(), tmp_path) == first and read(first).commit == "new"
     assert write(made(hash="fedcba987654", commit="new"), rows(), tmp_path) == other and read(other).commit == "new"
+    kept = other.read_bytes()
+    first.unlink()                                                     # nobody holds the short name any more, and yet:
+    assert write(made(hash="fedcba987654"), rows(), tmp_path) == other and other.read_bytes() != kept
     first.write_text("{ broken")
     assert write(made(), rows(), tmp_path).name == "1-01234567.json" and first.read_text() == "{ broken"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from rlseq.tasks.summarization import data, docstrings
-from rlseq.tasks.summarization.data import Example
 from rouge_score import rouge_scorer
 
 from rlseq.tasks import make
+from rlseq.tasks.summarization import data, docstrings
+from rlseq.tasks.summarization.data import Example
 from rlseq.text import UNK
 from rlseq.types import STOP
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import sacrebleu
 import torch
+
+from rlseq.tasks import make
 from rlseq.tasks.translation.cldr import Corpus
 from rlseq.tasks.translation.expressions import ALL, Language, enumeration
 from rlseq.tasks.translation.sentences import SENTENCES
-
-from rlseq.tasks import make
 from rlseq.types import STOP
 
 MULTI30K = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "multi30k"
