@@ -12,18 +12,17 @@ from torch import Tensor
 
 
 def write_checkpoint(folder: Path, name: str, tensors: dict[str, Tensor], facts: dict[str, object]) -> None:
-    """`name.safetensors` and `name.json`, each complete or absent; the JSON comes last and names the other's hash."""
+    """`name.safetensors` and `name.json`; the JSON names the other's hash. Both are whole before either takes its place."""
     folder.mkdir(parents=True, exist_ok=True)
     weights, notes = folder / f"{name}.safetensors", folder / f"{name}.json"
-    temporary = weights.with_suffix(".tmp")
-    save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
-    digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    _sync(temporary)
-    os.replace(temporary, weights)
-    temporary = notes.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(facts | {"sha256": digest}, indent=1))
-    _sync(temporary)
-    os.replace(temporary, notes)
+    new_weights, new_notes = weights.with_suffix(".tmp"), notes.with_suffix(".json.tmp")
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, new_weights)
+    digest = hashlib.sha256(new_weights.read_bytes()).hexdigest()
+    new_notes.write_text(json.dumps(facts | {"sha256": digest}, indent=1))
+    _sync(new_weights)
+    _sync(new_notes)
+    os.replace(new_weights, weights)
+    os.replace(new_notes, notes)
 
 
 def read_checkpoint(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -32,7 +31,10 @@ def read_checkpoint(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[st
     for path in (weights, notes):
         if not path.is_file():
             raise ValueError(f"no checkpoint file {path}; name a folder that a run wrote")
-    facts = json.loads(notes.read_text())
+    try:
+        facts = dict(json.loads(notes.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"checkpoint notes {notes} are damaged ({error}); delete both files to start over") from None
     if hashlib.sha256(weights.read_bytes()).hexdigest() != facts.get("sha256"):
         raise ValueError(f"checkpoint {weights} is damaged: its hash differs from the one in {notes.name}; "
                          "delete both files to start over")
