@@ -1,0 +1,115 @@
+"""Parts of algorithms by hand: baselines, normalisation, decay, what is refused."""
+
+import math
+
+import pytest
+import torch
+
+from rlseq import algos
+from rlseq.algos.base import weighted_nll, with_reference
+from rlseq.algos.reinforce import Reinforce, leave_one_out, to_go
+from rlseq.algos.scheduled_sampling import gold_share
+from rlseq.nn.policy import Shape
+from rlseq.types import Batch, Rollout, Scores
+from tests.toys import TINY, Table, loaded, tiny_policy
+
+
+def test_leave_one_out_is_the_mean_of_the_siblings():
+    found = leave_one_out(torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]))
+    assert found.tolist() == [[4.0, 3.5, 1.5], [1.5, 1.5, 0.0]]
+    with pytest.raises(ValueError, match="needs k >= 2"):
+        leave_one_out(torch.ones(2, 1))
+
+
+def test_the_reward_to_go_includes_the_own_step():
+    assert to_go(torch.tensor([[1.0, 0.0, 2.0]])).tolist() == [[3.0, 2.0, 2.0]]
+
+
+def two_answers():
+    """Log-probabilities -1, -2 and -4 of real steps, weights 1, 2 and 3; answers of two steps and of one."""
+    logp = torch.tensor([[-1.0, -2.0], [-4.0, -9.0]])
+    mask, weight = torch.tensor([[True, True], [True, False]]), torch.tensor([[1.0, 2.0], [3.0, 7.0]])
+    batch = Batch(torch.zeros(2, 1), mask, torch.zeros(2, 1), mask, 3)
+    return Scores(logp), Rollout(batch, mask.long(), mask, logp, weight * 0, weight)
+
+
+@pytest.mark.parametrize(("normalise", "constant", "wanted"), [
+    ("sum", 1, (1 + 4 + 12) / 2), ("constant", 10, (1 + 4 + 12) / 20), ("sequence", 1, ((1 + 4) / 2 + 12) / 2),
+    ("token", 1, (1 + 4 + 12) / 3)])
+def test_losses_are_normalised_as_said(normalise, constant, wanted):
+    assert float(weighted_nll(*two_answers(), normalise, constant=constant)) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_references_join_as_the_last_answer_of_each_problem():
+    task = Table(words=4, steps=4, rule=True)
+    env, policy = loaded(task, [5, 4]), tiny_policy(Shape(head="vocabulary", **TINY), task.sizes)
+    algorithm = Reinforce(k=2, mle_weight=0.5)
+    rollout = algorithm.collect(policy, env, 0.0)
+    assert rollout.k == 3 and len(rollout.actions) == 6
+    gold = rollout.grouped(rollout.actions)[:, -1]
+    width = env.batch.target.shape[1]
+    assert torch.equal(gold[:, :width], env.batch.target) and not gold[:, width:].any()
+    assert rollout.grouped(rollout.weight * rollout.mask)[:, -1].amax() == 0.5 * 2
+    legal = rollout.legal.gather(2, rollout.actions.unsqueeze(2)).squeeze(2)
+    assert legal[rollout.mask].all()
+    drawn = Reinforce(k=2).collect(policy, env, 0.0)
+    joined = with_reference(drawn, env, 1.0)
+    assert torch.equal(joined.grouped(joined.weight)[:, :2, :drawn.weight.shape[1]], drawn.grouped(drawn.weight))
+
+
+@pytest.mark.parametrize("decay", ["linear", "exponential", "inverse_sigmoid"])
+def test_the_share_of_gold_falls_from_1_to_its_end(decay):
+    shares = [gold_share(decay, p / 10, 0.3) for p in range(11)]
+    assert shares[0] == 1.0 and shares[-1] == pytest.approx(0.3, abs=1e-12)
+    assert all(a > b for a, b in zip(shares, shares[1:]))
+
+
+def test_the_decays_are_the_written_ones():
+    assert gold_share("linear", 0.5, 0.5) == 0.75 and gold_share("exponential", 0.5, 0.25) == 0.5
+    def s(p):
+        return 1 / (1 + math.exp(10 * (p - 0.5)))
+    assert gold_share("inverse_sigmoid", 0.3, 0.0) == pytest.approx((s(0.3) - s(1)) / (s(0) - s(1)), abs=1e-12)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"kind": "reinforce", "k": 1}, "needs k >= 2"), ({"kind": "reinforce", "k": 0, "baseline": "none"}, "needs k >= 1"),
+    ({"kind": "reinforce", "baseline": "best"}, "one of none, mean, greedy, leave_one_out, learned"),
+    ({"kind": "reinforce", "mle_weight": -1.0}, "must be 0 or more"), ({"kind": "mle", "label_smoothing": 1.0}, "lie in"),
+    ({"kind": "scheduled_sampling", "end": 0.0, "decay": "exponential"}, "above 0 if exponential"),
+    ({"kind": "scheduled_sampling", "end": 2.0}, "must lie in"), ({"kind": "coverage", "weight": -1.0}, "0 or more"),
+    ({"kind": "attention_reg", "weight": -1.0}, "0 or more"), ({"kind": "mle", "k": 2}, "unknown option algo.k=2")])
+def test_options_that_make_no_sense_are_one_line(options, said):
+    with pytest.raises(ValueError, match=said) as error:
+        algos.make(options)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_algorithm_is_told_where_they_are():
+    with pytest.raises(KeyError, match="no algorithm module 'reinforse'"):
+        algos.make({"kind": "reinforse"})
+
+
+def test_an_algorithm_may_live_in_a_package_of_yours(tmp_path, monkeypatch):
+    (tmp_path / "mine_of_mine.py").write_text(
+        "from rlseq.algos.base import Algorithm\nclass Mine(Algorithm):\n    def __init__(self, size: int = 3):\n"
+        "        super().__init__()\n        self.size = size\n")
+    (tmp_path / "pack_of_mine").mkdir()
+    (tmp_path / "pack_of_mine" / "__init__.py").write_text("")
+    (tmp_path / "mine_of_mine.py").rename(tmp_path / "pack_of_mine" / "mine.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert algos.make({"kind": "pack_of_mine.mine", "size": 4}).size == 4
+
+
+def test_what_reinforce_logs_is_what_it_saw():
+    task = Table(words=4, steps=4)
+    env, policy = loaded(task, [5, 4]), tiny_policy(Shape(head="vocabulary", **TINY), task.sizes)
+    rollout = Reinforce(k=3, baseline="greedy").collect(policy, env, 0.0)
+    reward, log = rollout.grouped(rollout.reward.sum(1)), rollout.log
+    assert float(log["reward"]) == pytest.approx(float(reward.mean()))
+    assert float(log["spread"]) == pytest.approx(float(reward.std(1).mean()))
+    assert float(log["length"]) == pytest.approx(float(rollout.mask.sum() / 6))
+    assert int(log["sampled_tokens"]) > int(rollout.mask.sum()), "the greedy answer costs tokens as well"
+    _, found = Reinforce(k=3).loss(policy, rollout)
+    assert float(found["off_policy"]) < 1e-12 and float(found["sampled_nll"]) > 0
+    one = Reinforce(k=1, baseline="none").collect(policy, loaded(task, [5]), 0.0)
+    assert float(one.log["spread"]) == 0.0

@@ -1,0 +1,52 @@
+"""Building from options: names, types and what is said of a mistake."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from rlseq.build import build, nearest
+
+
+@dataclass(frozen=True)
+class Thing:
+    size: int
+    rate: float = 0.5
+    kind: Literal["a", "b"] = "a"
+    path: str | None = None
+    on: bool = False
+    parts: tuple[int, ...] = ()
+
+
+def test_options_that_fit_are_taken():
+    assert build(Thing, {"size": 3, "rate": 1, "kind": "b", "path": "x", "on": True, "parts": [1, 2]}, "thing") == Thing(
+        3, 1, "b", "x", True, [1, 2])
+    assert build(Thing, {"size": 1, "path": None}, "thing").path is None
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"size": 1, "rtae": 2}, r"unknown option thing.rtae=2; did you mean 'rate'\?; thing takes: size, rate, kind"),
+    ({"size": 1, "zzz": 2}, "unknown option thing.zzz=2; thing takes"),
+    ({}, "thing.size must be given"),
+    ({"size": 1.5}, "thing.size=1.5 is not int"),
+    ({"size": True}, "thing.size=True is not int"),
+    ({"size": 1, "rate": "fast"}, "thing.rate='fast' is not float"),
+    ({"size": 1, "rate": True}, "thing.rate=True is not float"),
+    ({"size": 1, "kind": "c"}, "thing.kind='c' is not one of a, b"),
+    ({"size": 1, "path": 3}, "thing.path=3 is not str or null"),
+    ({"size": 1, "on": 1}, "thing.on=1 is not bool"),
+    ({"size": 1, "parts": 3}, "thing.parts=3 is not tuple")])
+def test_a_mistake_is_one_line_that_names_it(options, said):
+    with pytest.raises(ValueError, match=said) as error:
+        build(Thing, options, "thing")
+    assert "\n" not in str(error.value)
+
+
+def test_functions_are_built_like_classes():
+    def double(x: int) -> int:
+        return 2 * x
+    assert build(double, {"x": 4}, "f") == 8
+
+
+def test_the_nearest_name_is_offered_only_when_near():
+    assert nearest("baselin", ["baseline", "k"]) == "; did you mean 'baseline'?" and nearest("xyz", ["baseline"]) == ""

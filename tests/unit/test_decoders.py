@@ -1,0 +1,52 @@
+"""Decoders: the written recurrence, dropout by mode, and caches that belong to rows."""
+
+import pytest
+import torch
+
+from rlseq.nn.decoders import RecurrentDecoder, TransformerDecoder
+from rlseq.nn.encoders import Memory
+
+
+def memory(width=4, problems=2, positions=3):
+    torch.manual_seed(0)
+    return Memory(torch.randn(problems, positions, width), torch.ones(problems, positions, dtype=torch.bool),
+                  torch.randn(problems, width), None)
+
+
+@pytest.mark.parametrize("attention", ["none", "dot"])
+def test_a_recurrent_step_is_its_formula(attention):
+    # o = tanh(W [h; c]), c the attention's mean of the states, or the encoder's summary
+    decoder, source, fed = RecurrentDecoder("gru", attention, 4, 1, 0.0), memory(), torch.randn(2, 1, 4)
+    past = decoder.start(source, 1)
+    found, weights, after = decoder(fed, source, decoder.keys(source), past)
+    hidden = decoder.cell(fed, torch.tanh(decoder.first(source.summary)).unsqueeze(0))[0][:, 0]
+    p = (hidden.unsqueeze(1) @ source.states.transpose(1, 2) / 2).softmax(2)
+    context = source.summary if attention == "none" else (p @ source.states)[:, 0]
+    assert torch.allclose(found[:, 0], torch.tanh(decoder.combine(torch.cat([hidden, context], 1))), atol=1e-6)
+    assert weights is None if attention == "none" else torch.allclose(weights, p, atol=1e-6)
+    assert torch.allclose(after[0][:, 0], hidden, atol=1e-6)
+
+
+def test_rows_of_one_source_start_alike():
+    source = memory()
+    for decoder in (RecurrentDecoder("lstm", "dot", 4, 2, 0.0), TransformerDecoder(4, 2, 2, 8, 0.0)):
+        past = decoder.start(source, 3)
+        assert all(len(part) == 6 for part in past)
+        assert all(torch.equal(part[0], part[2]) for part in past)
+
+
+def test_a_decoders_cell_keeps_to_training_mode_and_drops_nothing_in_evaluation():
+    decoder, source, fed = RecurrentDecoder("lstm", "dot", 4, 2, 0.5), memory(), torch.randn(2, 3, 4)
+    for mode in (True, False):
+        decoder.train(mode)
+        assert decoder.cell.training and decoder.cell.dropout == (0.5 if mode else 0.0)
+        one, other = (decoder(fed, source, decoder.keys(source), decoder.start(source, 1))[0] for _ in range(2))
+        assert torch.equal(one, other) != mode
+
+
+def test_a_transformer_gives_its_attention_only_when_asked():
+    decoder, source, fed = TransformerDecoder(4, 2, 2, 8, 0.0), memory(), torch.randn(4, 3, 4)
+    given = (fed, source, decoder.keys(source), decoder.start(source, 2))
+    assert decoder(*given)[1] is None
+    attention = decoder(*given, attend=True)[1]
+    assert attention.shape == (4, 3, 3) and torch.allclose(attention.sum(2), torch.ones(4, 3))

@@ -1,0 +1,103 @@
+"""Heads: what an action means, by hand."""
+
+import math
+
+import pytest
+import torch
+
+from rlseq.nn.encoders import Memory, Words
+from rlseq.nn.heads import Copy, Pointer, Vocabulary, log_probabilities
+from rlseq.types import NEVER, Batch, Sizes
+
+
+def memory(num_actions, copy_ids=None, problems=1, positions=3, width=4):
+    torch.manual_seed(0)
+    mask = torch.ones(problems, positions, dtype=torch.bool)
+    extra = {} if copy_ids is None else {"copy_ids": torch.tensor([copy_ids])}
+    batch = Batch(torch.zeros(problems, positions, dtype=torch.long), mask, torch.zeros(problems, 1, dtype=torch.long),
+                  torch.ones(problems, 1, dtype=torch.bool), num_actions, extra)
+    return Memory(torch.randn(problems, positions, width), mask, torch.randn(problems, width), batch)
+
+
+def test_illegal_actions_share_nothing_and_no_number_is_infinite():
+    logits = torch.tensor([[0.0, 1.0, 2.0]])
+    logp = log_probabilities(logits, torch.tensor([[True, False, True]]))
+    total = 1 + math.exp(2)
+    assert torch.allclose(logp.exp(), torch.tensor([[1 / total, 0.0, math.exp(2) / total]]))
+    assert torch.isfinite(logp).all() and logp.exp()[0, 1] == 0
+    assert log_probabilities(logits.bfloat16(), None).dtype == torch.float32
+
+
+def test_a_copy_is_the_written_mixture():
+    # P(w) = g P_vocabulary(w) + (1 - g) sum of the attention where the source holds w; 3 words, and 3, 4 from the source
+    head = Copy(Sizes(source_ids=3, vocabulary=3), "dot", 4, None)
+    source, states = memory(5, [3, 1, 3]), torch.randn(1, 1, 4)
+    p = head.logits(states, source, head.keys(source)).exp()[0, 0]
+    a = (states[0] @ source.states[0].T / 2).softmax(1)[0]
+    g = torch.sigmoid(head.gate(torch.cat([states[0, 0], a @ source.states[0]])))
+    written = (head.write.words.weight @ states[0, 0] + head.write.bias).softmax(0)
+    wanted = torch.stack([g * written[0], g * written[1] + (1 - g) * a[1], g * written[2], (1 - g) * (a[0] + a[2]),
+                          torch.zeros(1)])
+    assert torch.allclose(p, wanted.squeeze(1), atol=1e-6) and float(p.detach().sum()) == pytest.approx(1, abs=1e-6)
+    assert torch.allclose(head.attention(states, source, head.keys(source))[0, 0], a, atol=1e-6)
+
+
+def test_a_copied_word_is_fed_as_the_state_of_its_first_place():
+    head = Copy(Sizes(source_ids=3, vocabulary=3), "dot", 4, None)
+    source = memory(5, [1, 4, 4])
+    fed = head.embed(torch.tensor([[2, 4]]), source)
+    assert torch.equal(fed[0, 0], head.write.words(torch.tensor(2))) and torch.equal(fed[0, 1], source.states[0, 1])
+
+
+def test_a_copy_head_names_what_the_task_lacks():
+    head = Copy(Sizes(source_ids=3, vocabulary=3), "dot", 4, None)
+    with pytest.raises(ValueError, match="copy_ids"):
+        head.keys(memory(3))
+
+
+def test_a_pointers_action_i_is_position_i_minus_1_and_0_stops():
+    head, source = Pointer("dot", 4), memory(4)
+    fed = head.embed(torch.tensor([[0, 1, 3]]), source)[0]
+    assert torch.equal(fed, torch.stack([head.stop[1], source.states[0, 0], source.states[0, 2]]))
+    states = torch.randn(1, 1, 4)
+    logits = head.logits(states, source, head.keys(source))[0, 0]
+    assert torch.allclose(logits, torch.cat([head.stop[:1], source.states[0]]) @ states[0, 0] / 2, atol=1e-6)
+
+
+def test_a_pointer_never_points_at_padding():
+    head, source = Pointer("dot", 4), memory(4)
+    source.mask[0, 2] = False
+    assert head.logits(torch.randn(1, 2, 4), source, head.keys(source))[0, :, 3].eq(NEVER).all()
+
+
+def test_a_tied_vocabulary_starts_at_logits_of_unit_size():
+    torch.manual_seed(0)
+    head = Vocabulary(Sizes(vocabulary=500), 64, Words(500, 64))
+    logits = head.logits(torch.randn(1, 50, 64), memory(500), None)
+    assert float(logits.detach().std()) == pytest.approx(1, abs=0.05)
+
+
+def test_padding_meets_no_vocabulary():
+    # masked steps score exactly 0 and pass no gradient, whatever they hold
+    head, source = Vocabulary(Sizes(vocabulary=5), 4, None), memory(5)
+    states = torch.randn(1, 3, 4).requires_grad_()
+    mask = torch.tensor([[True, True, False]])
+    scores = head.score(states, source, None, torch.tensor([[1, 0, 3]]), mask, None, True)
+    assert scores.logp[0, 2] == scores.entropy[0, 2] == scores.smooth[0, 2] == 0
+    scores.logp.sum().backward()
+    assert (states.grad[0, 2] == 0).all() and (states.grad[0, :2] != 0).any()
+
+
+def test_entropy_and_smoothing_are_of_the_legal_actions():
+    head, source = Vocabulary(Sizes(vocabulary=4), 4, None), memory(4)
+    torch.nn.init.zeros_(head.words.weight)
+    legal = torch.tensor([[[True, True, False, False]]])
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    scores = head.score(torch.randn(1, 1, 4), source, None, torch.tensor([[1]]), mask, legal, True)
+    assert float(scores.entropy.detach()) == pytest.approx(math.log(2), abs=1e-6)
+    assert float(scores.smooth.detach()) == pytest.approx(-math.log(2), abs=1e-6)
+
+
+def test_a_task_without_words_is_refused():
+    with pytest.raises(ValueError, match="no output vocabulary"):
+        Vocabulary(Sizes(features=2), 4, None)
