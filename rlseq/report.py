@@ -63,8 +63,10 @@ def collected(folder: Path, uri: str | None, fetched: Path) -> tuple[list[Result
         except ValueError as error:
             complaints.append(str(error))
             continue
-        pictures = [place for place in ((path.parent / one).resolve() for one in one.pictures)
-                    if home is not fetched or place.is_relative_to(fetched.resolve())]   # a stranger's path stays shut
+        if home is fetched:                    # a stranger's path stays shut
+            pictures = [path.parent.parent / "pictures" / Path(place).name for place in one.pictures]
+        else:
+            pictures = [path.parent / place for place in one.pictures]
         key = (one.task, one.task_version, one.policy, one.algo, one.hash, one.seed)
         if key not in found or found[key].finished < one.finished:
             found[key] = replace(one, pictures=[str(place) for place in pictures])

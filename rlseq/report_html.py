@@ -139,8 +139,9 @@ def _gallery(judge: Judge, album: Album) -> str:
         for place in first.pictures if entry.stage == "after" else []:
             uri, caption = album.take(Path(place)), Path(place).stem.replace("_", " ")
             if uri:
+                below = "" if caption == str(first.seed) else f"<figcaption>{escape(caption)}</figcaption>"
                 shown.append(f'<figure><img loading="lazy" alt="{escape(f"{entry.label}: {caption}")}" src="{uri}">'
-                             f"<figcaption>{escape(caption)}</figcaption></figure>")
+                             f"{below}</figure>")
         if shown:
             strips.append(f'<div>{_mark(entry, index)} <small>{escape(entry.policy)}, seed {first.seed}</small></div>'
                           f'<div class="gallery">{"".join(shown)}</div>')

@@ -41,14 +41,14 @@ i[class^=s] { display: inline-block; width: .7rem; height: .7rem; border-radius:
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0 0 .5rem; font-size: .9rem; }
 .figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
 figure { margin: 0; } figcaption { font-size: .85rem; color: var(--soft); }
-svg.curves { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: var(--soft); }
+svg.curves { width: 100%; max-width: 38rem; height: auto; display: block; } svg text { font-size: 11px; fill: var(--soft); }
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--soft); }
 svg polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; opacity: .85; }
 svg polyline:hover { stroke-width: 3.5; opacity: 1; }
 svg.whisker { width: 7.5rem; height: 1rem; display: block; } svg.whisker line { stroke-width: 2; }
 .gallery { display: flex; gap: 1rem; overflow-x: auto; margin: .25rem 0 1rem; }
-.gallery figure { flex: 0 0 min(15rem, 70%); }
-.gallery img { width: 100%; border-radius: 8px; background: #fff; border: 1px solid var(--line); }
+.gallery figure { flex: none; }
+.gallery img { height: 17rem; display: block; border-radius: 8px; background: #fff; border: 1px solid var(--line); }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 h4 + details { margin-top: 0; } section > details:last-child { margin-top: 1.5rem; color: var(--soft); }
 .notes { color: var(--soft); font-size: .9rem; padding-left: 1.2rem; }

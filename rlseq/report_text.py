@@ -101,6 +101,8 @@ def _markdown(judge: Judge) -> list[str]:
 def notes(judge: Judge) -> list[str]:
     """What a reader of a group's table must be warned of."""
     said_all = list(judge.notes)
+    if any(len(one.seeds) == 2 for one in judge.group.entries):
+        said_all.append("two seeds say little of other seeds, so intervals over two are very wide; run a third")
     for entry in judge.group.entries:
         base = judge.baseline(entry)
         if entry.stage == "after" and base is None:

@@ -29,7 +29,7 @@ SQLITE = "sqlite:///"
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 EVERY = 2.0                                    # seconds between two sendings of metrics
 CHUNK, PARAMETERS, LONGEST = 1000, 100, 6000   # MLflow's limits: metrics a batch, parameters a batch, a value's length
-RESULT = "result"                              # the artifact folder, and the tag, of a run's result file
+RESULT, PICTURES = "result", "pictures"        # artifact folders; the first is also the tag of a run with a result
 T = TypeVar("T")
 
 
@@ -96,7 +96,7 @@ class MlflowTracker(Tracker):
             self._sending = self._sender.submit(self._send, batch)
 
     def picture(self, path):
-        self.artifact(path, "pictures")
+        self.artifact(path, PICTURES)
 
     def artifact(self, path, folder):
         def keep():
@@ -173,6 +173,8 @@ def ui_command(uri: str | None) -> str:
 def finished_results(uri: str | None, folder: Path) -> list[Path]:
     """Result files of all finished runs, fetched into `folder`; an absent SQLite file has none.
 
+    A run's pictures lie in `../pictures` of its result.
+
     Raises ValueError in one line where the server cannot be reached.
     """
     uri = resolve(uri)
@@ -187,10 +189,11 @@ def finished_results(uri: str | None, folder: Path) -> list[Path]:
         for run in page:
             home = Path(tempfile.mkdtemp(dir=folder, prefix=f"{run.info.run_id}-"))
             try:
-                client.download_artifacts(run.info.run_id, RESULT, str(home))
+                for name in {one.path for one in client.list_artifacts(run.info.run_id)} & {RESULT, PICTURES}:
+                    client.download_artifacts(run.info.run_id, name, str(home))
             except Exception as error:         # an artifact deleted by hand is no reason to report nothing
                 print(f"tracking: run {run.info.run_id} has no result to fetch: {_first(error)}", file=sys.stderr)
-            found += sorted(home.rglob("*.json"))
+            found += sorted((home / RESULT).glob("*.json"))
         token = page.token
         if not token:
             break

@@ -1,6 +1,7 @@
 """The report compares like with like, claims no winner that chance could explain, and opens anywhere."""
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -91,7 +92,7 @@ def test_seeds_are_paired_and_only_shared_ones_count():
                    run("reinforce", 0, 10)])["reinforce"]
     assert found.difference.seeds == 2 and found.difference.difference == pytest.approx(5.0)
     text = leaderboard([Judge(one) for one in groups([run("mle", 0), run("reinforce", 0), run("reinforce", 1)])])
-    assert "reinforce (pointer) is compared with MLE over seeds \\[0\\] only" in text
+    assert "two seeds say little" in text and "reinforce (pointer) is compared with MLE over seeds \\[0\\] only" in text
 
 
 def test_configurations_of_one_algorithm_are_rows_told_apart_by_what_differs():
@@ -175,12 +176,17 @@ def test_results_from_mlflow_join_those_of_the_folder_once(tmp_path, monkeypatch
     folder, elsewhere = written(tmp_path, run("mle")), tmp_path / "elsewhere"
     def fetched(uri, home):
         assert uri == "http://server"
-        again = replace(run("mle", right=130), finished="2025-01-01T00:05:00+00:00")
-        return [write(one, one.rows, elsewhere) for one in (again, run("reinforce"))]
+        again = replace(run("mle", right=130), finished="2025-01-01T00:05:00+00:00", pictures=["a.png", "../x.png"])
+        (home / "1" / "pictures").mkdir(parents=True)
+        (home / "1" / "pictures" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 50)
+        (home / "1" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"1" * 50)     # outside the run's pictures
+        return [Path(shutil.copytree(write(one, one.rows, elsewhere).parent, home / name / "result"), "0.json")
+                for one, name in ((again, "1"), (run("reinforce"), "2"))]
     monkeypatch.setattr(tracking, "finished_results", fetched)
     assert main(["--results", str(folder), "--tracking-uri", "http://server", "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "leaderboard.md").read_text()
     assert "2 results" in capsys.readouterr().out and "| mle continued | pointer | 1 | 65.0 " in text   # 130 of 200
+    assert len(Page((tmp_path / "out" / "index.html").read_text()).fetched) == 1
 
 
 def test_a_broken_result_is_one_line_and_nothing_at_all_is_exit_code_2(tmp_path, capsys):

@@ -70,7 +70,9 @@ def test_results_of_finished_runs_are_found_again(three, tmp_path):
     unfinished.artifact(tmp_path / "9.json", "result")
     unfinished.finish("FAILED")
     (tmp_path / "fetched").mkdir()
-    assert sorted(path.name for path in finished_results(uri, tmp_path / "fetched")) == ["0.json", "1.json", "2.json"]
+    found = finished_results(uri, tmp_path / "fetched")
+    assert sorted(path.name for path in found) == ["0.json", "1.json", "2.json"]
+    assert all((path.parent.parent / "pictures" / "a.png").read_bytes() == b"png" for path in found)
     assert finished_results(f"sqlite:///{tmp_path}/absent.db", tmp_path) == []
     assert not (tmp_path / "absent.db").exists()
 
