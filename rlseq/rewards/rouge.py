@@ -77,7 +77,7 @@ def _tokenizer(stemmer: bool) -> tokenizers.DefaultTokenizer:
 
 @lru_cache
 def _scorer(kinds: tuple[Kind, ...], stemmer: bool) -> rouge_scorer.RougeScorer:
-    return rouge_scorer.RougeScorer(list(kinds), use_stemmer=stemmer)
+    return rouge_scorer.RougeScorer(list(kinds), tokenizer=_tokenizer(stemmer))     # its default, which it would log
 
 
 @lru_cache(maxsize=100_000)
