@@ -41,7 +41,8 @@ i[class^=s] { display: inline-block; width: .7rem; height: .7rem; border-radius:
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0 0 .5rem; font-size: .9rem; }
 .figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
 figure { margin: 0; } figcaption { font-size: .85rem; color: var(--soft); }
-svg.curves { width: 100%; max-width: 38rem; height: auto; display: block; } svg text { font-size: 11px; fill: var(--soft); }
+svg.curves { width: 100%; max-width: 38rem; height: auto; display: block; }
+svg text { font-size: 11px; fill: var(--soft); }
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--soft); }
 svg polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round; opacity: .85; }
 svg polyline:hover { stroke-width: 3.5; opacity: 1; }
