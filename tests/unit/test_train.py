@@ -1,0 +1,167 @@
+"""The trainer: schedules by hand, which weights are kept, averaging, what is counted and what is refused."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlseq import algos
+from rlseq.env import SequenceEnv
+from rlseq.nn.policy import Shape, make_policy
+from rlseq.train import Stage, Trainer, seed_step
+from tests.toys import TINY, Table
+
+
+def trainer(folder, judge=None, algorithm=None, log=None, dropout=0.0, **stage):
+    task = Table(words=4, steps=4)
+    torch.manual_seed(0)
+    policy = make_policy(task.sizes, Shape(head="vocabulary", **{**TINY, "dropout": dropout}))
+    heard = [] if log is None else log
+    return Trainer(policy, algos.make(algorithm or {"kind": "mle"}), SequenceEnv(task), Stage(**{"batch": 6, **stage}), "stage",
+                   seed=1, judge=judge or (lambda policy: 0.0), folder=folder,
+                   log=lambda step, values: heard.append((step, values)))
+
+
+def test_warm_up_is_linear_and_the_cosine_falls_to_a_fiftieth():
+    stage = Stage(updates=110, lr=1.0, warmup=10)
+    assert stage.rate(0) == pytest.approx(0.1) and stage.rate(4) == pytest.approx(0.5) and stage.rate(10) == pytest.approx(1)
+    assert stage.rate(60) == pytest.approx(0.02 + 0.98 / 2)                  # half way after warm-up
+    assert stage.rate(110) == pytest.approx(0.02)
+    rates = [stage.rate(step) for step in range(10, 110)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_the_inverse_square_root_keeps_its_top_at_the_end_of_warm_up():
+    stage = Stage(updates=1000, lr=0.5, warmup=100, schedule="inverse_sqrt")
+    assert stage.rate(99) == pytest.approx(0.5) and stage.rate(49) == pytest.approx(0.25)
+    assert stage.rate(399) == pytest.approx(0.25)                            # sqrt(100 / 400) = 1/2
+    assert Stage(updates=9, lr=0.5, warmup=0, schedule="inverse_sqrt").rate(3) == pytest.approx(0.5 / math.sqrt(4))
+
+
+def test_a_constant_rate_is_constant_after_warm_up():
+    stage = Stage(updates=10, lr=0.5, warmup=0, schedule="constant")
+    assert {stage.rate(step) for step in range(10)} == {0.5}
+
+
+@pytest.mark.parametrize("options", [{"updates": -1}, {"lr": -1.0}, {"batch": 0}, {"every": 0}, {"average": 0}, {"clip": -1.0}])
+def test_a_stage_that_makes_no_sense_is_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}=.* must be"):
+        Stage(**{"updates": 10, **options})
+
+
+def test_the_weights_that_did_best_on_dev_are_kept(tmp_path):
+    scores, seen = iter([1.0, 5.0, 2.0, 4.0]), []
+
+    def judge(policy):
+        seen.append({name: value.clone() for name, value in policy.state_dict().items()})
+        return next(scores)
+    one = trainer(tmp_path, judge, updates=8, every=2, lr=0.01)
+    one.run()
+    assert [point["dev"] for point in one.curve] == [1.0, 5.0, 2.0, 4.0] and one.best[0] == 5.0
+    assert all(torch.equal(value, seen[1][name]) for name, value in one.policy.state_dict().items())
+    assert any(not torch.equal(seen[1][name], seen[3][name]) for name in seen[1])
+
+
+@pytest.mark.parametrize(("last", "kept"), [(9.0, "mean"), (3.0, "best")])
+def test_the_mean_of_the_last_weights_is_taken_only_if_better(tmp_path, last, kept):
+    scores, seen = iter([1.0, 5.0, 2.0, last]), []
+
+    def judge(policy):
+        seen.append({name: value.clone() for name, value in policy.state_dict().items()})
+        return next(scores)
+    one = trainer(tmp_path, judge, updates=6, every=2, lr=0.01, average=2)
+    one.run()
+    mean = {name: (seen[1][name] + seen[2][name]) / 2 for name in seen[0]}
+    wanted = mean if kept == "mean" else seen[1]
+    assert one.best[0] == max(5.0, last)
+    assert all(torch.allclose(value, wanted[name], atol=1e-7) for name, value in one.policy.state_dict().items())
+
+
+def test_no_updates_leave_the_weights_alone(tmp_path):
+    one = trainer(tmp_path, updates=0)
+    before = {name: value.clone() for name, value in one.policy.state_dict().items()}
+    one.run()
+    assert all(torch.equal(value, before[name]) for name, value in one.policy.state_dict().items()) and not one.curve
+
+
+def test_costs_are_counted(tmp_path):
+    log = []
+    one = trainer(tmp_path, algorithm={"kind": "reinforce", "k": 3}, log=log, updates=3, every=3)
+    one.run()
+    steps = [values for _, values in log if "loss" in values]
+    tokens = [values["length"] * 6 * 3 for values in steps]                   # mean length of 18 answers
+    assert one.cost.updates == 3 and one.cost.seconds > 0
+    assert one.cost.sampled_tokens == one.cost.scored_tokens == round(sum(tokens))
+    assert steps[-1]["sampled_tokens"] == one.cost.sampled_tokens
+    other = trainer(tmp_path / "mle", updates=3, every=3)
+    other.run()
+    assert other.cost.sampled_tokens == 0 and other.cost.scored_tokens > 0
+
+
+def test_clipping_bounds_the_gradient_and_0_turns_it_off(tmp_path, monkeypatch):
+    norms = {}
+    real = torch.optim.AdamW.step
+    for clip in (0.0, 1e-3):
+        def step(self, *given, clip=clip):
+            norms[clip] = math.sqrt(sum(float(p.grad.square().sum()) for group in self.param_groups for p in group["params"]))
+            return real(self, *given)
+        monkeypatch.setattr(torch.optim.AdamW, "step", step)
+        trainer(tmp_path / str(clip), updates=1, clip=clip).run()
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3) and norms[0.0] > 0.01
+
+
+def test_a_loss_that_is_no_number_stops_the_run_in_words(tmp_path):
+    one = trainer(tmp_path, updates=3)
+    with torch.no_grad():
+        one.policy.first.fill_(math.nan)
+    with pytest.raises(FloatingPointError, match="stage update 0: .*lower the learning rate"):
+        one.run()
+
+
+def test_dropout_is_on_in_the_loss_and_off_while_drawing(tmp_path, monkeypatch):
+    modes = []
+    one = trainer(tmp_path, algorithm={"kind": "scheduled_sampling"}, updates=2, dropout=0.5)
+    for part in ("collect", "loss"):
+        def watched(policy, *given, real=getattr(one.algorithm, part)):
+            modes.append(policy.training)
+            return real(policy, *given)
+        monkeypatch.setattr(one.algorithm, part, watched)
+    one.run()
+    assert modes == [False, True] * 2
+    other = trainer(tmp_path / "rl", algorithm={"kind": "reinforce"}, log=(log := []), updates=2, dropout=0.5)
+    other.run()
+    # answers are scored as they were drawn: without dropout the two log-probabilities agree but for rounding in float32
+    assert all(values["off_policy"] < 1e-5 for _, values in log if "off_policy" in values)
+
+
+def test_progress_runs_from_0_towards_1(tmp_path, monkeypatch):
+    one, seen = trainer(tmp_path, updates=4), []
+    collect = one.algorithm.collect
+    monkeypatch.setattr(one.algorithm, "collect", lambda policy, env, p: seen.append(p) or collect(policy, env, p))
+    one.run()
+    assert seen == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_a_damaged_checkpoint_is_not_resumed_from(tmp_path):
+    trainer(tmp_path, updates=4, every=2).run(until=2)
+    path = Path(tmp_path) / "last.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"oops")
+    with pytest.raises(ValueError, match="is damaged"):
+        trainer(tmp_path, updates=4, every=2).run()
+
+
+def test_bf16_runs_and_stays_finite(tmp_path):
+    one = trainer(tmp_path, algorithm={"kind": "reinforce", "k": 2}, log=(log := []), updates=2)
+    one.precision = "bf16"
+    one.run()
+    assert all(math.isfinite(values["loss"]) for _, values in log if "loss" in values)
+    assert {value.dtype for value in one.policy.state_dict().values()} == {torch.float32}
+
+
+def test_seeds_are_told_apart_by_all_their_parts():
+    numbers = []
+    for parts in ((1, "a", 2), (1, "a", 3), (2, "a", 2), (1, "b", 2), (1, "a", 2)):
+        seed_step(*parts)
+        numbers.append(float(torch.rand(1)))
+    assert numbers[0] == numbers[-1] and len(set(numbers)) == 4
