@@ -122,10 +122,11 @@ def test_a_loss_that_is_no_number_stops_the_run_in_words(tmp_path):
 def test_dropout_is_on_in_the_loss_and_off_while_drawing(tmp_path, monkeypatch):
     modes = []
     one = trainer(tmp_path, algorithm={"kind": "scheduled_sampling"}, updates=2, dropout=0.5)
-    for part in ("collect", "loss"):
-        def watched(policy, *given, real=getattr(one.algorithm, part)):
+    real = {part: getattr(one.algorithm, part) for part in ("collect", "loss")}
+    for part in real:
+        def watched(policy, *given, part=part):
             modes.append(policy.training)
-            return real(policy, *given)
+            return real[part](policy, *given)
         monkeypatch.setattr(one.algorithm, part, watched)
     one.run()
     assert modes == [False, True] * 2
