@@ -64,7 +64,7 @@ def baseline_config(config: DictConfig, algorithm: str) -> dict[str, object] | N
     if not config.compare or config.compare == algorithm:
         return None
     if config.compare not in choices("algo"):
-        raise KeyError(f"compare={config.compare} is no algorithm; there are: {', '.join(choices('algo'))}, or null")
+        raise KeyError(f"compare={config.compare} is no algorithm{nearest(str(config.compare), choices("algo"))}; there are: {', '.join(choices('algo'))}, or null")
     kept = [one for one in HydraConfig.get().overrides.task if not re.match(r"\+*algo[.=]", one)]
     return composed(hydra.compose("config", overrides=[*kept, f"algo={config.compare}"]))
 

@@ -1,0 +1,82 @@
+"""The commands: help at once, mistakes in one line, a run from end to end."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rlseq import predict
+from rlseq.run import checked, choices
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(folder, *words, module="rlseq.run", given=None):
+    """Run a command in a folder; its exit code, output and errors."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    found = subprocess.run([sys.executable, "-m", module, *words], cwd=folder, capture_output=True, text=True, input=given,
+                           env=environment, timeout=300)
+    return found.returncode, found.stdout, found.stderr
+
+
+def test_help_names_everything_and_does_not_import_torch(tmp_path):
+    start = time.perf_counter()
+    code, said, _ = command(tmp_path, "--help")
+    seconds = time.perf_counter() - start
+    assert code == 0
+    for group in ("task", "algo", "policy", "plan"):
+        for name in choices(group):
+            assert name in said, (group, name)
+    modules = "import sys, rlseq.run; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", modules], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert loaded == ["False", "False"]
+    assert seconds < 5, seconds         # about 0.8 s alone; the tests may share the machine
+
+
+@pytest.mark.parametrize(("words", "part"), [
+    ("task=hul", "did you mean 'hull'"), ("algo.kk=3", "did you mean 'k'"), ("sed=3", "did you mean 'seed'"),
+    ("seed=x", "whole number"), ("algo.k=1", "k >= 2"), ("policy=transformer", "does not fit task=hull"),
+    ("device=cuda:9", "auto, cpu, cuda"), ("plan.finetune.lr=abc", "is not float"), ("policy.width=30", "multiple of"),
+    ("pretrained=/nope", "no checkpoint file"), ("tests=[foo]", "no test split"), ("nonsense", "nonsense"),
+    ("compare=mee", "did you mean 'mle'"), ("precision=fp8", "fp32, bf16"), ("task.reward=bleu", "one of"),
+    ("task=sort policy=fixed algo=attention_reg", "no attention"), ("task=translation task.data=files", "path"),
+])
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, part):
+    code, _, errors = command(tmp_path, *words.split(), "tracking=none")
+    assert code == 2 and len(errors.strip().splitlines()) == 1, errors
+    assert errors.startswith("rlseq: ") and part in errors, errors
+    assert not list(tmp_path.iterdir()), "nothing may be half-written"
+
+
+def test_a_smoke_run_writes_a_result_a_checkpoint_a_picture_and_a_report(tmp_path):
+    code, said, errors = command(tmp_path, "task=hull", "algo=reinforce", "plan=smoke", "compare=mle")
+    assert code == 0, errors
+    home = tmp_path / "runs/smoke/hull-v0/pointer"
+    result = json.loads((home / "reinforce/0.json").read_text())
+    assert result["cost"]["updates"] == 4 and result["cost"]["sampled_tokens"] > 0
+    assert (home / "reinforce/0.png").stat().st_size > 10_000 and (home / "mle/0.json").is_file()
+    assert "mlflow ui" in said and "mle continued" in said
+    start, other = (json.loads((home / name / "0.json").read_text())["pretrained"]["hash"] for name in ("mle", "reinforce"))
+    assert start == other, "both must start from one checkpoint"
+    checkpoint = next(line.split()[1] for line in said.splitlines() if line.startswith("checkpoint"))
+    code, answers, errors = command(tmp_path, f"checkpoint={checkpoint}", module="rlseq.predict",
+                                    given="0 0 1 0 0 1\n\n5 5 9 9 1 8 2 2\n")
+    assert code == 0 and len(answers.split("\n")) == 4 and answers.split("\n")[1] == "", (answers, errors)
+    code, said, errors = command(tmp_path, "--results", "runs/smoke", module="rlseq.report")
+    assert code == 0 and (tmp_path / "runs/smoke/index.html").is_file(), errors
+
+
+def test_plain_overrides_may_name_options_that_no_yaml_states():
+    assert checked(["algo.k=4", "task=hull", "-m", "+a=1"]) == ["++algo.k=4", "task=hull", "-m", "+a=1"]
+
+
+def test_predict_refuses_unknown_and_mistyped_options():
+    with pytest.raises(ValueError, match="did you mean 'beam'"):
+        predict.options(["checkpoint=x", "bean=3"])
+    with pytest.raises(ValueError, match="is not a int"):
+        predict.options(["checkpoint=x", "beam=three"])
