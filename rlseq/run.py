@@ -63,8 +63,10 @@ def baseline_config(config: DictConfig, algorithm: str) -> dict[str, object] | N
     """The configuration of the algorithm to compare with: the same command line, but for `algo`."""
     if not config.compare or config.compare == algorithm:
         return None
-    if config.compare not in choices("algo"):
-        raise KeyError(f"compare={config.compare} is no algorithm{nearest(str(config.compare), choices("algo"))}; there are: {', '.join(choices('algo'))}, or null")
+    known = choices("algo")
+    if config.compare not in known:
+        raise KeyError(f"compare={config.compare} is no algorithm{nearest(str(config.compare), known)}; "
+                       f"there are: {', '.join(known)}, or null")
     kept = [one for one in HydraConfig.get().overrides.task if not re.match(r"\+*algo[.=]", one)]
     return composed(hydra.compose("config", overrides=[*kept, f"algo={config.compare}"]))
 
