@@ -159,8 +159,8 @@ class Trainer:
         clip = self.stage.clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), clip)
         if not bool(torch.isfinite(norm)):
-            raise FloatingPointError(f"{self.name} update {step}: loss {float(loss.detach()):g}, gradient norm {float(norm):g}; "
-                                     "lower the learning rate (plan.*.lr) or the clipping norm (plan.*.clip)")
+            raise FloatingPointError(f"{self.name} update {step}: loss {float(loss.detach()):g}, gradient norm {float(norm):g}"
+                                     "; lower the learning rate (plan.*.lr) or the clipping norm (plan.*.clip)")
         for group in self.optimiser.param_groups:
             group["lr"] = self.stage.rate(step)
         self.optimiser.step()

@@ -53,12 +53,13 @@ def test_a_task_survives_pickling_by_its_one_name(installed, tmp_path):
 def test_an_entry_point_brings_a_task_of_another_package(tmp_path):
     package = tmp_path / "mine"
     package.mkdir()
-    (package / "__init__.py").write_text("from rlseq.tasks.hull import Task as Hull\n\n\nclass Task(Hull):\n    name = 'mine'\n")
+    source = "from rlseq.tasks.hull import Task as Hull\n\n\nclass Task(Hull):\n    name = 'mine'\n"
+    (package / "__init__.py").write_text(source)
     info = tmp_path / "mine-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[rlseq.tasks]\nmine = mine:Task\n")
-    found = subprocess.run([sys.executable, "-c", "import rlseq.tasks as t; print('mine' in t.names(), t.task_class('mine').name)"],
-                           cwd=tmp_path, capture_output=True, text=True,
+    code = "import rlseq.tasks as t; print('mine' in t.names(), t.task_class('mine').name)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
                            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])})
     assert found.stdout.split() == ["True", "mine"], found.stderr

@@ -1,0 +1,49 @@
+"""Gates: every policy that fits a task and every algorithm run to their end on it, with plan=smoke."""
+
+from itertools import cycle, islice
+
+import hydra
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from rlseq import experiment, tasks
+from rlseq.paths import CONF
+from rlseq.run import checked, choices
+
+BLIND = {"fixed": {"attention_reg", "coverage"}}         # no attention to regularise: refused, as tests/unit/test_run.py holds
+
+
+def pairs() -> list[tuple[str, str, str]]:
+    """(task, policy, algorithm): for each task every fitting policy and every algorithm at least once."""
+    found = []
+    for task in tasks.names():
+        heads = tasks.task_class(task).heads
+        policies = [name for name in choices("policy")
+                    if yaml.safe_load((CONF / "policy" / f"{name}.yaml").read_text())["head"] in heads]
+        algorithms, wanted = choices("algo"), max(len(policies), len(choices("algo")))
+        for policy, algo in zip(islice(cycle(policies), wanted), islice(cycle(algorithms), wanted), strict=True):
+            found.append((task, "lstm" if algo in BLIND.get(policy, ()) else policy, algo))
+        found += [(task, policy, "mle") for policy in set(policies) - {policy for one, policy, _ in found if one == task}]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One working folder for all, so that what runs cache is made once."""
+    return tmp_path_factory.mktemp("combinations")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "policy", "algo"), pairs())
+def test_every_combination_runs_to_its_end(task, policy, algo, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    words = checked([f"task={task}", f"policy={policy}", f"algo={algo}", "plan=smoke", "tracking=none"])
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(hydra.compose("config", overrides=words), resolve=True)
+    names = {"task": task, "policy": policy, "algo": algo, "plan": "smoke"}
+    result = experiment.run(config, names, None)[-1]
+    assert result.cost["updates"] == 4 and result.cost["scored_tokens"] > 0
+    assert all(0 <= one["score"] <= 100 for one in result.after[result.tests[0]]["metrics"].values())
+    learned_by_reward = algo in ("reinforce", "rloo", "self_critical")
+    assert (result.cost["sampled_tokens"] > 0) == (learned_by_reward or algo == "scheduled_sampling")
