@@ -42,8 +42,8 @@ def weights_of(one):
     return {**one.learner.state_dict(), **{f"best.{name}": value for name, value in one.best[1].items()}}
 
 
-@pytest.mark.parametrize("shape", POLICIES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "shape"), [*((name, "lstm") for name in NAMES), ("reinforce", "transformer"),
+                                             ("scheduled_sampling", "transformer")])
 def test_ten_steps_equal_five_and_resume_and_five_bit_for_bit(name, shape, tmp_path):
     whole, parts = [], []
     straight = trainer(name, tmp_path / "whole", POLICIES[shape], whole)
@@ -87,6 +87,15 @@ def test_the_randomness_of_a_step_follows_from_seed_and_number_alone(name, tmp_p
     assert losses[0].keys() == losses[1].keys()
     moved = {"learning_rate"}
     assert all(losses[0][name] == losses[1][name] for name in losses[0] if name not in moved and "value" not in name)
+
+
+def test_no_two_steps_draw_the_same_numbers(tmp_path, monkeypatch):
+    drawn, real = [], dist.uniform
+    monkeypatch.setattr(dist, "uniform", lambda *given: drawn.append(real(*given)) or drawn[-1])
+    one = trainer("reinforce", tmp_path, POLICIES["lstm"], [])
+    one.run(until=3)
+    first = [float(numbers[0]) for numbers in drawn]
+    assert len(first) >= 3 and len(set(first)) == len(first)
 
 
 def rank_main(rank, world, port, names, folder):

@@ -15,6 +15,7 @@ KINDS = {
 }
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
 def test_energies_are_the_written_formula(kind):
     torch.manual_seed(0)

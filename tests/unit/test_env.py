@@ -77,6 +77,14 @@ def test_an_illegal_action_ends_the_single_episode_without_reward():
     assert env.unwrapped.render().count("|") == 2
 
 
+def test_an_answer_cut_at_the_horizon_is_paid_as_it_stands():
+    env = gymnasium.make(SORT, options={"head": "copy", "min_length": 3, "max_length": 3}, pool=16).unwrapped
+    env.reset(seed=0)
+    for _ in range(env.horizon):
+        _, reward, terminated, truncated, _ = env.step(int(env.batch.target[0, 0]))       # the smallest, again and again
+    assert truncated and not terminated and reward > 0
+
+
 def test_what_a_learner_was_shown_is_its_own():
     env = gymnasium.make(SORT, options={"head": "copy"}, pool=4).unwrapped
     first, _ = env.reset(seed=0)

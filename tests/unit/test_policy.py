@@ -52,12 +52,14 @@ def test_selected_rows_continue_their_own_past(decoder):
     # rows 1 and 0 of one problem swapped mid-way score what they would have scored unswapped
     task = Table(words=4, steps=4)
     policy = tiny_policy(Shape(head="vocabulary", decoder=decoder, **TINY), task.sizes)
-    env, first = loaded(task, [3]), torch.tensor([1, 2])
+    env, first, second = loaded(task, [3]), torch.tensor([1, 2]), torch.tensor([3, 3])
     state = policy.step(policy.start(policy.encode(env.batch), 2), None)[1]
-    plain, _ = policy.step(state, first)
-    state = policy.step(policy.start(policy.encode(env.batch), 2), None)[1]
-    swapped, _ = policy.step(state.select(torch.tensor([1, 0])), first.flip(0))
-    assert torch.equal(plain, swapped.flip(0)) and not torch.equal(plain[0], plain[1])
+    _, state = policy.step(state, first)
+    plain, _ = policy.step(state, second)
+    swapped, _ = policy.step(state.select(torch.tensor([1, 0])), second)
+    both, _ = policy.step(state.select(torch.tensor([1, 1])), second)
+    assert torch.equal(plain, swapped.flip(0)) and torch.equal(both, plain[[1, 1]])
+    assert (plain[0] - plain[1]).abs().max() > 1e-6
 
 
 def test_what_is_fed_may_differ_from_what_is_scored():
