@@ -37,11 +37,11 @@ def revision() -> tuple[str, bool]:
 
 
 def hardware(device: torch.device) -> str:
-    """Cores and processor, and the GPU in use."""
+    """Threads and cores, processor, and the GPU in use."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = names[0] if names else model
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
-    return f"{os.cpu_count()} cores {model}{gpu}"
+    return f"{torch.get_num_threads()} of {os.cpu_count()} cores, {model}{gpu}"
