@@ -1,6 +1,7 @@
 """Laws of algorithms, for every YAML of conf/algo: what they descend is what they say, in expectation and exactly."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from tests.toys import (
     is_sampler,
     loaded,
     log_probability,
+    task_for,
     tiny_policy,
     tiny_shape,
 )
@@ -219,12 +221,17 @@ def with_garbage(rollout):
     return type(rollout)(rollout.batch, **changed, k=rollout.k, log=rollout.log)
 
 
-@pytest.mark.parametrize("rule", [False, True], ids=["all legal", "rule"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["lstm", "lstm with a rule", "transformer", "pointer"])
 @pytest.mark.parametrize("name", NAMES)
-def test_what_stands_after_stop_changes_neither_loss_nor_gradient(name, shape, rule):
-    task = Table(words=4, steps=4, rule=rule)
-    env, policy = loaded(task, [4, 11, 14]), policy_for(task, shape)
+def test_what_stands_after_stop_changes_neither_loss_nor_gradient(name, shape):
+    if shape == "pointer":                             # other heads than the vocabulary's score padding as well
+        task = task_for("sort", "pointer")
+        env = loaded(task, [one for one in (task.examples("dev")[i] for i in range(60)) if len(one.values) in (3, 4, 5)][:3])
+        env.load(replace(env.batch, source=env.batch.source.double()))
+        policy = tiny_policy(tiny_shape({"head": "pointer", "encoder": "lstm"}), task.sizes)
+    else:
+        task = Table(words=4, steps=4, rule="rule" in shape)
+        env, policy = loaded(task, [4, 11, 14]), policy_for(task, shape.split()[0])
     algorithm = algorithm_of(name, policy, {"k": 3, "label_smoothing": 0.1, "entropy": 0.1, "mle_weight": 0.1})
     with torch.no_grad():
         rollout = algorithm.collect(policy, env, 0.7)
