@@ -156,12 +156,12 @@ def installed() -> dict[str, tuple[Path, str]]:
     """Top-level packages and modules: name -> (its path, its version). The standard library's names start `python.`."""
     roots = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
     versions = {}
-    for one in distributions():
+    for one in sorted(distributions(), key=lambda one: one.metadata["Name"] or ""):    # their own order is the disk's
         root = Path(str(one.locate_file("")))
         roots |= {root} if root.name in ("site-packages", "dist-packages") else set()
         name = one.metadata["Name"] or ""
         for top in (one.read_text("top_level.txt") or name.replace("-", "_")).split():
-            versions[top.lower()] = f"{name} {one.version}"
+            versions.setdefault(top.lower(), f"{name} {one.version}")
     found = {}
     for root, prefix in [(root, "") for root in sorted(roots)] + [(Path(sysconfig.get_path("stdlib")), "python.")]:
         for path in sorted(root.iterdir()) if root.is_dir() else ():
