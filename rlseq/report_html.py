@@ -125,11 +125,9 @@ def _figures(judge: Judge) -> str:
 
 
 def _points(run: Result, stage: str, x: str, y: str) -> tuple[tuple[float, float], ...]:
-    """A run's curve from the start of a stage, whether its counters start anew there or run on."""
-    mine = [one for one in run.curve if one.get("stage") == stage]
-    before = [one[x] for one in run.curve if one.get("stage") == "pretrain"] if stage != "pretrain" else []
-    start = max(before) if before and mine and mine[0][x] >= max(before) else 0
-    return tuple((one[x] - start, one[y]) for one in mine if one.get(y) is not None)
+    """A run's curve over one stage: pretraining, or what came after it; counters start anew with a stage."""
+    mine = [one for one in run.curve if (one.get("stage") == "pretrain") == (stage == "pretrain")]
+    return tuple((one[x], one[y]) for one in mine if one.get(y) is not None)
 
 
 def _gallery(judge: Judge, album: Album) -> str:
