@@ -49,8 +49,11 @@ def _said(kind: object) -> str:
 def build(make: typing.Callable[..., T], options: Mapping[str, object], where: str) -> T:
     """Call `make` with options from a configuration; `where` is the config group that an error names.
 
-    Raises ValueError for an unknown option (with the nearest known name), a missing one or one of the wrong type.
+    Raises ValueError for an unknown option (with the nearest known name), a missing one, one of the wrong type, or
+    where one value came instead of options.
     """
+    if not isinstance(options, Mapping):
+        raise ValueError(f"{where}={options!r} is a group of options, such as {where}.NAME=VALUE")
     signature = inspect.signature(make)
     hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
     known = list(signature.parameters)

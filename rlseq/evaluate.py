@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .decode import beam, greedy, sample
+from .decode import beam, check_sampling, greedy, sample
 from .env import SequenceEnv
 from .nn.policy import Policy
 from .task import Mean, Task
@@ -29,6 +29,10 @@ class Decoding:
         if self.beam < 0 or self.no_repeat < 0 or self.temperature < 0:
             raise ValueError(f"decode.beam={self.beam}, decode.no_repeat={self.no_repeat} and "
                              f"decode.temperature={self.temperature} must be 0 or more")
+        if self.temperature:
+            check_sampling(self.temperature, self.top_k, self.top_p)
+        elif self.top_k or self.top_p != 1.0:
+            raise ValueError("decode.top_k and decode.top_p cut a distribution that is sampled; set decode.temperature=1 too")
         if self.temperature and self.beam > 1:
             raise ValueError("decode.temperature samples, decode.beam searches; set one of them to 0")
 

@@ -19,7 +19,7 @@ from .pictures import best_median_worst
 from .provenance import flat, hardware, now, revision
 from .report_text import main_table
 from .setup import Setup, about, check, fresh, judge, test
-from .train import Cost, Trainer
+from .train import Cost, Trainer, precision_context
 
 
 def run(config: dict[str, object], names: Mapping[str, str], baseline: dict[str, object] | None) -> list[results.Result]:
@@ -36,7 +36,7 @@ def run(config: dict[str, object], names: Mapping[str, str], baseline: dict[str,
         dist.stop()
     if dist.rank() == 0:
         print("\n" + main_table(found, {name: metric.score for name, metric in setup.task.metrics.items()}))
-        _where(setup, found[-1])
+        _where(setup, found, checkpoint_folder(setup, pretrained))
     return found
 
 
@@ -48,6 +48,7 @@ class Pretrained:
     folder: Path
     cost: Cost
     curve: list[dict[str, object]]
+    commit: str                          # of the code that trained it
     before: dict[str, Evaluation]
 
 
@@ -57,12 +58,14 @@ def pretrain(setup: Setup) -> Pretrained:
     if given:
         folder = Path(str(given))
         tensors, facts = read_checkpoint(folder, "model")
+        adopt(setup, facts, folder)
         identity = facts["sha256"][:12]
     else:
+        task = {key: value for key, value in config["task"].items() if key != "reward"}      # MLE does not see it
         identity = results.config_hash({
-            "task": config["task"], "data": setup.task.fingerprint, "policy": asdict(setup.shape), "seeded": setup.seed,
+            "task": task, "data": setup.task.fingerprint, "policy": asdict(setup.shape), "seeded": setup.seed,
             "pretrain": asdict(setup.pretrain), "precision": config["precision"], "rlseq": __version__})
-        folder = setup.runs / "pretrained" / f"{setup.task.name}-{identity}"
+        folder = setup.runs / "pretrained" / f"{setup.task.name}-v{setup.task.version}-{identity}"
         if not (folder / "model.json").is_file():
             _pretrain(setup, folder)
         tensors, facts = read_checkpoint(folder, "model")
@@ -72,7 +75,23 @@ def pretrain(setup: Setup) -> Pretrained:
     except RuntimeError as error:
         raise ValueError(f"checkpoint {folder} does not fit policy={setup.names['policy']}; take the policy options it was "
                          f"made with ({str(error).splitlines()[-1].strip()})") from None
-    return Pretrained(identity, folder, Cost(**facts["cost"]), facts["curve"], test(setup, policy))
+    return Pretrained(identity, folder, Cost(**facts["cost"]), facts["curve"], facts["commit"][0], test(setup, policy))
+
+
+def adopt(setup: Setup, facts: dict[str, object], folder: Path) -> None:
+    """Check that a checkpoint of the user's answers this task, and take over its tokenizer.
+
+    Raises ValueError naming what differs.
+    """
+    mine = about(setup)
+    for key in ("task", "task_version", "shape"):
+        if facts[key] != mine[key]:
+            raise ValueError(f"pretrained={folder} has {key}={facts[key]}, this run has {mine[key]}; they must agree")
+    if facts["task_state"]:
+        setup.task.restore(facts["task_state"])
+    if facts["sizes"] != asdict(setup.task.sizes):
+        raise ValueError(f"pretrained={folder} has sizes={facts['sizes']}, this run has {asdict(setup.task.sizes)}; "
+                         "they must agree")
 
 
 def _pretrain(setup: Setup, folder: Path) -> None:
@@ -96,9 +115,8 @@ def keep(setup: Setup, trainer: Trainer, folder: Path) -> None:
 
 def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
     """Fine-tune from the checkpoint, evaluate, write the result and record it."""
-    identity, started = run_hash(setup, pretrained), now()
-    names = setup.names
-    folder = setup.runs / setup.task.name / names["policy"] / names["algo"] / f"{setup.seed}-{identity[:8]}"
+    identity, started, names = run_hash(setup, pretrained), now(), setup.names
+    folder = checkpoint_folder(setup, pretrained)
     policy = fresh(setup)
     policy.load_state_dict(read_checkpoint(pretrained.folder, "model")[0])
     uri = setup.config["tracking"]["uri"] if dist.rank() == 0 else "none"
@@ -113,12 +131,14 @@ def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
         if (folder / "model.json").is_file():
             tensors, facts = read_checkpoint(folder, "model")
             policy.load_state_dict(tensors)
-            trainer.cost, trainer.curve = Cost(**facts["cost"]), facts["curve"]
-            print(f"{names['algo']}: already trained, weights from {folder}; delete that folder to train again")
+            trainer.cost, trainer.curve, commit = Cost(**facts["cost"]), facts["curve"], tuple(facts["commit"])
+            print(f"{names['algo']}: already trained (commit {commit[0]}), weights from {folder}; delete that folder to "
+                  "train again")
         else:
             trainer.run()
             keep(setup, trainer, folder)
-        result = judged(setup, pretrained, trainer, identity, started)
+            commit = revision()
+        result = judged(setup, pretrained, trainer, identity, started, commit)
         if dist.rank() == 0:
             record(setup, result, tracker, folder)
     except BaseException as error:
@@ -128,9 +148,10 @@ def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
     return result
 
 
-def judged(setup: Setup, pretrained: Pretrained, trainer: Trainer, identity: str, started: str) -> results.Result:
-    """Evaluate the fine-tuned policy and write down everything about the run."""
-    after, task, commit = test(setup, trainer.policy), setup.task, revision()
+def judged(setup: Setup, pretrained: Pretrained, trainer: Trainer, identity: str, started: str,
+           commit: tuple[str, bool]) -> results.Result:
+    """Evaluate the fine-tuned policy and write down everything about the run; `commit` is of the code that trained it."""
+    after, task = test(setup, trainer.policy), setup.task
     common = {"task": f"{task.name}-v{task.version}", "data": task.fingerprint, "decode": setup.decoding,
               "reward": task.reward_name, "head": setup.shape.head, "pretrained": f"updates={pretrained.cost.updates}",
               "budget": f"updates={trainer.cost.updates}", "seed": setup.seed, "rlseq": __version__, "commit": commit[0]}
@@ -147,7 +168,8 @@ def judged(setup: Setup, pretrained: Pretrained, trainer: Trainer, identity: str
         commit=commit[0], dirty=commit[1], torch=torch.__version__, hardware=hardware(setup.device),
         device=setup.device.type, precision=setup.config["precision"], started=started, finished=now(),
         config=setup.config, task_options=dict(setup.config["task"]),
-        pretrained={"hash": pretrained.hash, "cost": asdict(pretrained.cost)}, cost=asdict(trainer.cost),
+        pretrained={"hash": pretrained.hash, "commit": pretrained.commit, "cost": asdict(pretrained.cost)},
+        cost=asdict(trainer.cost),
         before=said(pretrained.before), after=said(after), curve=[*pretrained.curve, *trainer.curve],
         samples=after[setup.tests[0]].shown, pictures=[], primary=next(iter(task.metrics)), tests=setup.tests)
     rows = {f"{stage}/{split}/{name}": value for stage, found in (("before", pretrained.before), ("after", after))
@@ -166,7 +188,9 @@ def draw(setup: Setup, policy: Policy, found: Evaluation, path: Path) -> list[Pa
         return []
     reward = found.rows["reward"][:, 0]
     order = np.argsort(-reward, kind="stable")
-    return [best_median_worst(setup.task, policy, setup.device, found.split, order, path)]
+    env = SequenceEnv(setup.task, setup.device)
+    with precision_context(setup.device, setup.config["precision"]):
+        return [best_median_worst(setup.task, policy, env, setup.decoding, found.split, order, path)]
 
 
 def record(setup: Setup, result: results.Result, tracker: tracking.Tracker, folder: Path) -> None:
@@ -191,34 +215,56 @@ def finished(setup: Setup, pretrained: Pretrained) -> results.Result | None:
     home = Path(setup.config["results"]) / f"{setup.task.name}-v{setup.task.version}" / setup.names["policy"] / \
         setup.names["algo"]
     for path in (home / f"{setup.seed}.json", home / f"{setup.seed}-{identity[:8]}.json"):
-        if path.is_file() and (found := results.read(path)).hash == identity:
-            print(f"{setup.names['algo']}: taken from {path}")
+        try:
+            found = results.read(path) if path.is_file() else None
+        except ValueError as error:
+            print(f"{error}; it is made again")
+            continue
+        if found is not None and found.hash == identity:
+            print(f"{setup.names['algo']}: taken from {path} (commit {found.commit})")
             return found
     return None
 
 
 def run_hash(setup: Setup, pretrained: Pretrained) -> str:
-    """Identity of what a run computes: not its seed, place or device."""
+    """Identity of a result, what was trained and how it was evaluated."""
     return results.config_hash({
-        "config": {key: setup.config[key] for key in ("policy", "task", "algo", "plan", "precision", "decode", "tests")},
-        "data": setup.task.fingerprint, "given": pretrained.hash if setup.config["pretrained"] else None,
-        "rlseq": __version__})
+        "trained": training_hash(setup, pretrained), "test": setup.test, "decode": setup.config["decode"],
+        "tests": setup.tests})
+
+
+def training_hash(setup: Setup, pretrained: Pretrained) -> str:
+    """Identity of what was fine-tuned, however it is evaluated."""
+    return results.config_hash({
+        "config": {key: setup.config[key] for key in ("policy", "task", "algo", "precision")},
+        "finetune": asdict(setup.finetune), "pretrained": pretrained.hash, "data": setup.task.fingerprint,
+        "task_version": setup.task.version, "rlseq": __version__})
+
+
+def checkpoint_folder(setup: Setup, pretrained: Pretrained) -> Path:
+    """Where the fine-tuned checkpoint lies."""
+    return (setup.runs / setup.task.name / setup.names["policy"] / setup.names["algo"]
+            / f"{setup.seed}-{training_hash(setup, pretrained)[:8]}")
 
 
 def tags(setup: Setup) -> dict[str, str]:
     commit, dirty = revision()
-    return {**{key: str(value) for key, value in setup.names.items()}, "seed": str(setup.seed), "stage": "finetune",
+    named = {"algorithm" if key == "algo" else key: str(value) for key, value in setup.names.items()}
+    return {**named, "seed": str(setup.seed), "stage": "finetune",
             "rlseq": __version__, "commit": commit + ("-dirty" if dirty else ""), "reward": setup.task.reward_name,
             "signature": results.signature({"task": f"{setup.task.name}-v{setup.task.version}",
                                             "data": setup.task.fingerprint, "decode": setup.decoding})}
 
 
-def _where(setup: Setup, result: results.Result) -> None:
+def _where(setup: Setup, found: list[results.Result], folder: Path) -> None:
+    result = found[-1]
     path = results.place(result, Path(setup.config["results"]))
-    print(f"\nresult      {path}")
+    for one in found:
+        print(f"{one.algo:<11} " + " ".join(f"{key}={value}" for key, value in one.config["algo"].items() if key != "kind"))
+    print(f"result      {path}")
     for picture in result.pictures:
         print(f"pictures    {path.parent / picture}")
-    print(f"checkpoint  {setup.runs / setup.task.name / result.policy / result.algo / f'{result.seed}-{result.hash[:8]}'}")
+    print(f"checkpoint  {folder}")
     print(f"report      python -m rlseq.report --results {setup.config['results']}")
     if command := tracking.ui_command(setup.config["tracking"]["uri"]):
         print(f"MLflow      {command}")

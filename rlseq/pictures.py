@@ -5,26 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from .decode import greedy
 from .env import SequenceEnv
+from .evaluate import Decoding
 from .nn.policy import Policy
 from .task import Task
 
 
-def best_median_worst(task: Task, policy: Policy, device: torch.device, split: str, order: np.ndarray, path: Path) -> Path:
-    """One picture of three greedy answers; `order` [n] lists the split's examples from best to worst."""
+def best_median_worst(task: Task, policy: Policy, env: SequenceEnv, decoding: Decoding, split: str, order: np.ndarray,
+                      path: Path) -> Path:
+    """One picture of three answers; `order` [n] lists the split's examples from best to worst."""
     import matplotlib  # a slow starter
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    examples, env = task.examples(split), SequenceEnv(task, device)
+    examples = task.examples(split)
     chosen = [int(order[0]), int(order[len(order) // 2]), int(order[-1])]
     env.load(task.collate([examples[i] for i in chosen]))
     policy.eval()
-    answers = greedy(policy, env)
+    answers = decoding(policy, env)
     figure, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
     for row, name in enumerate(("best", "median", "worst")):
         task.plot(env.batch, answers.actions, row, axes[row])

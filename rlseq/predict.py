@@ -35,6 +35,10 @@ class Options:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
 
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch={self.batch} must be 1 or more")
+
 
 class Predictor:
     """A checkpoint, ready to answer lines; needs no training data."""
@@ -55,8 +59,12 @@ class Predictor:
             raise ValueError(f"{options.checkpoint} answers {facts['task']}-v{facts['task_version']}, this rlseq has "
                              f"v{self.task.version}; install rlseq {facts['rlseq']} or train again")
         self.task.restore(facts["task_state"])
-        self.policy = make_policy(Sizes(**facts["sizes"]), Shape(**facts["shape"]))
-        self.policy.load_state_dict(tensors)
+        try:
+            self.policy = make_policy(Sizes(**facts["sizes"]), Shape(**facts["shape"]))
+            self.policy.load_state_dict(tensors)
+        except (RuntimeError, TypeError):
+            raise ValueError(f"checkpoint {options.checkpoint} was made by rlseq {facts['rlseq']} and does not fit this one; "
+                             "install that version or train again") from None
         self.policy.to(self.device).eval()
 
     def __call__(self, lines: Iterable[str]) -> Iterator[str]:

@@ -39,9 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         judged = [Judge(group) for group in groups(results)]
         out = wanted.out or wanted.results
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "leaderboard.md").write_text(leaderboard(judged, complaints), encoding="utf-8")
-        (out / "index.html").write_text(page(judged, complaints), encoding="utf-8")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "leaderboard.md").write_text(leaderboard(judged, complaints), encoding="utf-8")
+            (out / "index.html").write_text(page(judged, complaints), encoding="utf-8")
+        except OSError as error:
+            print(f"rlseq.report: cannot write to {out}: {error.strerror}; give another --out", file=sys.stderr)
+            return 2
     print(f"{len(results)} results -> {out / 'leaderboard.md'} and {out / 'index.html'}")
     return 0
 
@@ -63,6 +67,8 @@ def collected(folder: Path, uri: str | None, fetched: Path) -> tuple[list[Result
         except ValueError as error:
             complaints.append(str(error))
             continue
+        if home is fetched and one.plan == "smoke":
+            continue                           # its numbers mean nothing; runs/smoke holds them for who asks
         if home is fetched:                    # a stranger's path stays shut
             pictures = [path.parent.parent / "pictures" / Path(place).name for place in one.pictures]
         else:

@@ -43,8 +43,8 @@ def checked(arguments: list[str]) -> list[str]:
             continue
         name, value = found["name"], found["value"]
         if name in GROUPS:
-            for one in value.split(","):
-                if one not in [*choices(name), "null"]:
+            for one in [] if re.search(r"[(\[]", value) else value.split(","):       # Hydra's own sweeps: glob(*), choice(...)
+                if one not in [*choices(name), *(["null"] if name == "experiment" else [])]:
                     raise KeyError(f"no {name} {one!r}{nearest(one, choices(name))}; there are: {', '.join(choices(name))}")
             result.append(argument)
         else:

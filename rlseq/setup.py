@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from . import __version__, algos, tasks
 from .build import build, nearest
 from .evaluate import Decoding, Evaluation, evaluate, splits
 from .nn.policy import Policy, Shape, make_policy
+from .provenance import revision
 from .task import Task
 from .train import Stage, precision_context, seed_step
 
@@ -50,7 +52,11 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device={name} is not one of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but torch sees no GPU; take device=cpu, or install a CUDA build of torch")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))           # torchrun's; one GPU a rank
+    torch.cuda.set_device(device)
+    return device
 
 
 def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
@@ -75,9 +81,20 @@ def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
         raise ValueError(f"policy={names['policy']} has a {shape.head} head, which does not fit task={name}; "
                          f"take a policy with one of: {', '.join(heads)}")
     task = tasks.make(name, options)
+    if not isinstance(plan["test"], int) or plan["test"] < 0:
+        raise ValueError(f"plan.test={plan['test']!r} must be a number of examples of each test split, 0 for all")
+    tests = [config["tests"]] if isinstance(config["tests"], str) else config["tests"]
+    if not isinstance(tests, list):
+        raise ValueError(f"tests={tests!r} must be a list of test splits, such as [headline]")
+    finetune = build(Stage, plan["finetune"], "plan.finetune")
+    if finetune.label_smoothing:
+        raise ValueError("plan.finetune.label_smoothing has no effect; set algo.label_smoothing")
+    tests = splits(task, tests)
+    for split in ("train", "dev", *tests):
+        if not len(task.examples(split)):
+            raise ValueError(f"split {split} of task {name} is empty; look at task.data and task.path")
     return Setup(config, names, task, shape, algos.make(config["algo"]), build(Stage, plan["pretrain"], "plan.pretrain"),
-                 build(Stage, plan["finetune"], "plan.finetune"), build(Decoding, config["decode"], "decode"),
-                 splits(task, config["tests"]), pick_device(config["device"]), int(plan["test"]))
+                 finetune, build(Decoding, config["decode"], "decode"), tests, pick_device(config["device"]), plan["test"])
 
 
 def fresh(setup: Setup) -> Policy:
@@ -95,12 +112,16 @@ def judge(setup: Setup, stage: Stage) -> Callable[[Policy], float]:
 def test(setup: Setup, policy: Policy) -> dict[str, Evaluation]:
     """Every test split, decoded."""
     with precision_context(setup.device, setup.config["precision"]):
-        return {split: evaluate(policy, setup.task, split, setup.device, setup.decoding, limit=setup.test, show=8)
-                for split in setup.tests}
+        found = {}
+        for split in setup.tests:
+            seed_step(setup.seed, "test", split)                                    # for decodings that sample
+            found[split] = evaluate(policy, setup.task, split, setup.device, setup.decoding, limit=setup.test, show=8)
+        return found
 
 
 def about(setup: Setup) -> dict[str, object]:
     """What `rlseq.predict` needs to rebuild task and policy without the training data."""
     options = {key: value for key, value in setup.config["task"].items() if key != "name"}
-    return {"rlseq": __version__, "task": setup.task.name, "task_version": setup.task.version, "task_options": options,
-            "task_state": setup.task.state(), "sizes": asdict(setup.task.sizes), "shape": asdict(setup.shape)}
+    return {"rlseq": __version__, "commit": revision(), "task": setup.task.name, "task_version": setup.task.version,
+            "task_options": options, "task_state": setup.task.state(), "sizes": asdict(setup.task.sizes),
+            "shape": asdict(setup.shape)}

@@ -124,7 +124,8 @@ class Trainer:
         if resume and (self.folder / "last.json").is_file():
             self.load()
         self.module = nn.parallel.DistributedDataParallel(self.learner) if dist.world() > 1 else self.learner
-        batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, self.name))
+        kind = "pretrain" if self.name == "pretrain" else "finetune"        # all algorithms see the same problems
+        batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind))
         stop = min(stage.updates, until or stage.updates)
         with tqdm(total=stage.updates, initial=self.cost.updates, desc=self.name, unit="update", disable=dist.rank() > 0,
                   dynamic_ncols=True, mininterval=1.0) as bar:
@@ -196,7 +197,8 @@ class Trainer:
             mean = {name: torch.stack([one[name].double() for one in self.recent]).mean(0).to(value.dtype)
                     for name, value in self.recent[0].items()}
             self.policy.load_state_dict(mean)
-            score = self.judge(self.policy)
+            with precision_context(self.env.device, self.precision):
+                score = self.judge(self.policy)
             if score > self.best[0]:
                 self.best = (score, mean)
         self.policy.load_state_dict(self.best[1])

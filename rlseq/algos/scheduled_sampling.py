@@ -67,10 +67,10 @@ class ScheduledSampling(Algorithm):
         else:
             logp = policy.log_probs(policy.encode(rollout.batch), rollout.actions, rollout.legal)
             fed = torch.where(own, self._guess(logp.flatten(0, 1)).view(rows, steps), rollout.actions)
-        heard = rollout.mask[:, :-1].sum().clamp(min=1)                  # inputs that matter: all but the last
+        heard = rollout.mask[:, 1:]                                      # input t is heard at step t + 1
         return replace(rollout, fed=fed, log={
-            "rate": (own & rollout.mask)[:, :-1].sum() / heard, "sampled_tokens": rollout.mask.sum(),
-            "changed": ((fed != rollout.actions) & rollout.mask)[:, :-1].sum() / heard})
+            "rate": (own[:, :-1] & heard).sum() / heard.sum().clamp(min=1), "sampled_tokens": rollout.mask.sum(),
+            "changed": ((fed != rollout.actions)[:, :-1] & heard).sum() / heard.sum().clamp(min=1)})
 
     def _guess(self, logp: Tensor) -> Tensor:
         return logp.argmax(1) if self.guess == "argmax" else draw(logp, dist.uniform(len(logp), logp.device))

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "policy", "algo"), pairs())
-def test_every_combination_runs_to_its_end(task, policy, algo, folder, monkeypatch):
+def test_every_policy_and_algorithm_runs_to_its_end_on_every_task(task, policy, algo, folder, monkeypatch):
     monkeypatch.chdir(folder)
     words = checked([f"task={task}", f"policy={policy}", f"algo={algo}", "plan=smoke", "tracking=none"])
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

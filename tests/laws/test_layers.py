@@ -1,4 +1,4 @@
-"""The house has floors and walls (design.md): a file imports only from lower floors or its own, and few have doors out."""
+"""The house has floors and walls : a file imports only from lower floors or its own, and few have doors out."""
 
 import ast
 from functools import cache
