@@ -25,7 +25,9 @@ from .train import Cost, Trainer, precision_context
 def run(config: dict[str, object], names: Mapping[str, str], baseline: dict[str, object] | None) -> list[results.Result]:
     """Run a configuration, and its baseline before it unless that was done; returns and prints the results."""
     setup = check(config, names)
-    other = None if baseline is None else check(baseline, {**names, "algo": config["compare"]})
+    other = None
+    if baseline is not None:                               # on the same task, with the same tokenizer
+        other = replace(check(baseline, {**names, "algo": config["compare"]}), task=setup.task)
     setup.algorithm.prepare(fresh(setup))                  # an algorithm that does not fit the policy says so before work
     dist.start(setup.device)
     try:

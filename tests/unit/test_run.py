@@ -80,3 +80,26 @@ def test_predict_refuses_unknown_and_mistyped_options():
         predict.options(["checkpoint=x", "bean=3"])
     with pytest.raises(ValueError, match="is not a int"):
         predict.options(["checkpoint=x", "beam=three"])
+
+
+def test_a_checkpoint_of_ones_own_brings_its_tokenizer_and_must_fit(tmp_path):
+    common = ["task=translation", "policy=gru", "plan=smoke", "tracking=none", "policy.width=32"]
+    code, said, errors = command(tmp_path, *common, "algo=mle", "task.vocabulary=300")
+    assert code == 0, errors
+    checkpoint = next(line.split()[1] for line in said.splitlines() if line.startswith("checkpoint"))
+    code, said, errors = command(tmp_path, *common, "algo=reinforce", "compare=mle", f"pretrained={checkpoint}",
+                                 "task.data=files", "task.path=own", "task.vocabulary=300")
+    assert code == 2 and "own" in errors, "the user's folder does not exist yet"
+    own = tmp_path / "own"
+    own.mkdir()
+    for split in ("train", "dev", "test"):
+        for language in ("en", "de"):
+            (own / f"{split}.{language}").write_text("".join(f"{split} {language} {i}\n" for i in range(40)))
+    code, said, errors = command(tmp_path, *common, "algo=reinforce", "compare=mle", f"pretrained={checkpoint}",
+                                 "task.data=files", "task.path=own", "task.vocabulary=300")
+    assert code == 0, errors
+    kept = next(line.split()[1] for line in said.splitlines() if line.startswith("checkpoint"))
+    first, second = (json.loads((tmp_path / one / "model.json").read_text()) for one in (checkpoint, kept))
+    assert first["task_state"] == second["task_state"], "ids must keep their meaning"
+    code, _, errors = command(tmp_path, *common, "policy.width=64", f"pretrained={checkpoint}")
+    assert code == 2 and "shape" in errors and len(errors.strip().splitlines()) == 1
