@@ -144,7 +144,9 @@ class Trainer:
         """One update: collect, score, step."""
         step, start = self.cost.updates, time.perf_counter()
         examples = batches(step)
-        share = len(examples) // dist.world()
+        share = len(examples) // dist.world()                            # ranks answer equally many; a remainder is left out
+        if not share:
+            raise ValueError(f"a batch of {len(examples)} sources cannot be shared by {dist.world()} ranks; raise plan.*.batch")
         examples = examples[dist.rank() * share:(dist.rank() + 1) * share] if dist.world() > 1 else examples
         self.env.load(self.env.task.collate(examples))
         with precision_context(self.env.device, self.precision):

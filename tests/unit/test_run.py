@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlseq import predict
-from rlseq.run import checked, choices
+from rlseq.run import checked, choices, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,11 +44,18 @@ def test_help_names_everything_and_does_not_import_torch(tmp_path):
     ("device=cuda:9", "auto, cpu, cuda"), ("plan.finetune.lr=abc", "is not float"), ("policy.width=30", "multiple of"),
     ("pretrained=/nope", "no checkpoint file"), ("tests=[foo]", "no test split"), ("nonsense", "nonsense"),
     ("compare=mee", "did you mean 'mle'"), ("precision=fp8", "fp32, bf16"), ("task.reward=bleu", "one of"),
+    ("plan.test=-5", "plan.test"), ("decode.temperature=1 decode.top_p=2", "top_p"), ("decode.top_k=5", "temperature"),
+    ("decode=5", "group of options"), ("plan.finetune=3", "group of options"), ("tests=5", "list of test splits"),
+    ("plan.finetune.label_smoothing=0.1", "algo.label_smoothing"), ("task=null", "no task"),
     ("task=sort policy=fixed algo=attention_reg", "no attention"), ("task=translation task.data=files", "path"),
 ])
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, part):
-    code, _, errors = command(tmp_path, *words.split(), "tracking=none")
-    assert code == 2 and len(errors.strip().splitlines()) == 1, errors
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, part, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["rlseq.run", *words.split(), "tracking=none"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    errors = capsys.readouterr().err
+    assert stopped.value.code == 2 and len(errors.strip().splitlines()) == 1, errors
     assert errors.startswith("rlseq: ") and part in errors, errors
     assert not list(tmp_path.iterdir()), "nothing may be half-written"
 
@@ -82,6 +89,7 @@ def test_predict_refuses_unknown_and_mistyped_options():
         predict.options(["checkpoint=x", "beam=three"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_ones_own_brings_its_tokenizer_and_must_fit(tmp_path):
     common = ["task=translation", "policy=gru", "plan=smoke", "tracking=none", "policy.width=32"]
     code, said, errors = command(tmp_path, *common, "algo=mle", "task.vocabulary=300")
