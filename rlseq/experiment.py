@@ -34,11 +34,11 @@ def run(config: dict[str, object], names: Mapping[str, str], baseline: dict[str,
         pretrained = pretrain(setup)
         found = [] if other is None else [finished(other, pretrained) or finetune(other, pretrained)]
         found.append(finetune(setup, pretrained))
+        if dist.rank() == 0:
+            print("\n" + main_table(found, {name: metric.score for name, metric in setup.task.metrics.items()}))
+            _where(setup, found, checkpoint_folder(setup, pretrained))
     finally:
         dist.stop()
-    if dist.rank() == 0:
-        print("\n" + main_table(found, {name: metric.score for name, metric in setup.task.metrics.items()}))
-        _where(setup, found, checkpoint_folder(setup, pretrained))
     return found
 
 
