@@ -118,8 +118,17 @@ def options(arguments: list[str]) -> Options:
         try:
             found[name.removeprefix("decode.")] = {"int": int, "float": float, "bool": _truth}.get(kind, str)(value)
         except ValueError:
-            raise ValueError(f"{argument}: {value!r} is not a {kind}") from None
+            wanted = "true or false" if kind == "bool" else f"a {kind}"
+            raise ValueError(f"{argument}: {value!r} is not {wanted}") from None
     return build(Options, found, "predict")
+
+
+def text(number: int, line: bytes) -> str:
+    """A line of input as text; raises ValueError naming the line that is not UTF-8."""
+    try:
+        return line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"line {number} is not UTF-8; convert the input first, such as with iconv") from None
 
 
 def _truth(value: str) -> bool:
@@ -135,15 +144,15 @@ def main() -> None:
         return
     try:
         predictor = Predictor(options(sys.argv[1:]))
-        lines = (line.decode("utf-8").rstrip("\r\n") for line in sys.stdin.buffer)
+        lines = (text(number, line) for number, line in enumerate(sys.stdin.buffer, 1))
         for answer in predictor(lines):
             sys.stdout.buffer.write(answer.encode("utf-8", "replace") + b"\n")
             sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise SystemExit(0) from None
     except (ValueError, KeyError, OSError) as error:
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        print("rlseq: " + " ".join(text.split()), file=sys.stderr)
+        said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        print("rlseq: " + " ".join(said.split()), file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one in complaints:
             print(f"left out: {one}", file=sys.stderr)
         if not results:
-            print(f"rlseq.report: no results in {wanted.results} nor in finished MLflow runs; "
-                  "run `python -m rlseq.run` first, or give --results DIR", file=sys.stderr)
+            print(f"rlseq.report: no results in {wanted.results} nor in finished MLflow runs; run `python -m rlseq.run` "
+                  "first, or give --results DIR (runs of plan=smoke: --results runs/smoke)", file=sys.stderr)
             return 2
         judged = [Judge(group) for group in groups(results)]
         out = wanted.out or wanted.results

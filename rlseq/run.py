@@ -5,6 +5,7 @@ Nothing here imports torch, so that `--help` answers at once; `experiment` does,
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -20,6 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from .build import nearest
 from .paths import CONF
 
+APPLIED = ("recipe", "tuned", "sized", "limit")      # groups that task, algo, experiment and plan choose
+LITERAL = ("task.path", "pretrained", "results", "runs", "tracking.uri")     # their commas and braces are no grammar
 GROUPS = ("task", "policy", "algo", "plan", "tracking", "experiment")
 PLAIN = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)=(?P<value>.*)$", re.DOTALL)
 
@@ -35,13 +38,20 @@ def checked(arguments: list[str]) -> list[str]:
     A default lives in a constructor, not in YAML, so `algo.k=4` may name what the YAML does not; whether the option
     exists is checked when it is built. Raises KeyError for an unknown choice of a group, with the nearest one.
     """
-    result = []
-    for argument in arguments:
+    sweep = [one for one in arguments if one in ("-m", "--multirun")]
+    result = sweep[:1]                                       # Hydra wants it first
+    for argument in [one for one in arguments if one not in sweep]:
         found = PLAIN.match(argument)
         if found is None:
+            if not argument.startswith("-") and "=" not in argument and not argument.startswith("~"):
+                raise ValueError(f"{argument!r} is not of the form name=value, such as task=hull; --help lists what there is")
             result.append(argument)
             continue
         name, value = found["name"], found["value"]
+        if name in APPLIED:
+            raise KeyError(f"{name} is not chosen by hand: task, algo, experiment and plan choose it; override its options")
+        if name in LITERAL and not value.startswith(("'", '"')) and value != "null":
+            argument = f"{name}={json.dumps(value, ensure_ascii=False)}"
         if name in GROUPS:
             for one in [] if re.search(r"[(\[]", value) else value.split(","):       # Hydra's own sweeps: glob(*), choice(...)
                 if one not in [*choices(name), *(["null"] if name == "experiment" else [])]:

@@ -51,7 +51,8 @@ class Task(ABC):
 
     @abstractmethod
     def examples(self, split: str) -> Sequence:
-        """Raw problems; item i depends on (split, the task's data seed, i) only. Endless splits have a huge length.
+        """Raw problems; item i depends on (split, the task's data seed, i) only, and none is in two splits. Endless splits
+        have a huge length.
 
         Raises KeyError for an unknown split.
         """

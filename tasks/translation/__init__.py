@@ -53,6 +53,8 @@ class Task(rlseq.task.Task):
             raise ValueError(f"task.pair={pair!r} is not two languages; write source-target, such as en-de or en-pt_BR")
         if data != "cldr" and path is None:
             raise ValueError(f"task.data={data} reads files; say where they are: task.path=FOLDER")
+        if data == "cldr" and path is not None:
+            raise ValueError(f"task.path={path} is not used by task.data=cldr; set task.data=files or task.data=multi30k")
         if head not in self.heads:
             raise ValueError(f"task.head={head!r} does not fit translation; it takes: {', '.join(self.heads)}")
         if max_tokens < 2:

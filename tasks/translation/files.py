@@ -52,7 +52,8 @@ class Files:
             there = ", ".join(sorted(one.name for one in folder.iterdir())[:12]) if folder.is_dir() else "no such folder"
             looked = ", ".join(" + ".join(Path(one).name for one in group) for group in self._candidates(split)[:3])
             raise ValueError(f"task.path={self.path} has no {split} split for {self.source}-{self.target}; it takes one "
-                             f"of: {looked}, ... (.gz behind is fine); there are: {there or 'no files'}")
+                             f"of: {looked}, ... (.gz behind is fine); there are: {there or 'no files'}. One corpus without "
+                             "splits is given as a file: task.path=FOLDER/corpus.tsv")
         return found
 
     def read(self, split: str) -> list[Paired]:
@@ -104,7 +105,7 @@ class Files:
                 groups.append(tuple(dict.fromkeys(names)))
             else:
                 base = str(Path(self.path) / stem)
-                groups.append((f"{base}.{self.source}", f"{base}.{self.target}"))
+                groups += [(f"{base}.{self.source}{ending}", f"{base}.{self.target}{ending}") for ending in ("", ".txt")]
                 groups += [(base + ending,) for ending in ONE_FILE]
         return groups
 

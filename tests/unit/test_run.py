@@ -42,7 +42,8 @@ def test_help_names_everything_and_does_not_import_torch(tmp_path):
     ("task=hul", "did you mean 'hull'"), ("algo.kk=3", "did you mean 'k'"), ("sed=3", "did you mean 'seed'"),
     ("seed=x", "whole number"), ("algo.k=1", "k >= 2"), ("policy=transformer", "does not fit task=hull"),
     ("device=cuda:9", "auto, cpu, cuda"), ("plan.finetune.lr=abc", "is not float"), ("policy.width=30", "multiple of"),
-    ("pretrained=/nope", "no checkpoint file"), ("tests=[foo]", "no test split"), ("nonsense", "nonsense"),
+    ("pretrained=/nope", "no checkpoint file"), ("tests=[foo]", "no test split"), ("nonsense", "name=value"),
+    ("recipe=hull-full", "not chosen by hand"), ("task=translation task.path=x", "not used"),
     ("compare=mee", "did you mean 'mle'"), ("precision=fp8", "fp32, bf16"), ("task.reward=bleu", "one of"),
     ("plan.test=-5", "plan.test"), ("decode.temperature=1 decode.top_p=2", "top_p"), ("decode.top_k=5", "temperature"),
     ("decode=5", "group of options"), ("plan.finetune=3", "group of options"), ("tests=5", "list of test splits"),
@@ -79,7 +80,8 @@ def test_a_smoke_run_writes_a_result_a_checkpoint_a_picture_and_a_report(tmp_pat
 
 
 def test_plain_overrides_may_name_options_that_no_yaml_states():
-    assert checked(["algo.k=4", "task=hull", "-m", "+a=1"]) == ["++algo.k=4", "task=hull", "-m", "+a=1"]
+    assert checked(["algo.k=4", "task=hull", "-m", "+a=1"]) == ["-m", "++algo.k=4", "task=hull", "+a=1"]
+    assert checked(["task.path={split}.{lang},b"]) == ['++task.path="{split}.{lang},b"']
 
 
 def test_predict_refuses_unknown_and_mistyped_options():
