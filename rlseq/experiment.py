@@ -140,9 +140,10 @@ def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
             trainer.run()
             keep(setup, trainer, folder)
             commit = revision()
-        result = judged(setup, pretrained, trainer, identity, started, commit)
+        after = test(setup, policy)
+        result = judged(setup, pretrained, after, trainer, identity, started, commit)
         if dist.rank() == 0:
-            record(setup, result, tracker, folder)
+            record(setup, result, after[setup.tests[0]].shown, tracker, folder)
     except BaseException as error:
         tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
@@ -150,10 +151,10 @@ def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
     return result
 
 
-def judged(setup: Setup, pretrained: Pretrained, trainer: Trainer, identity: str, started: str,
-           commit: tuple[str, bool]) -> results.Result:
-    """Evaluate the fine-tuned policy and write down everything about the run; `commit` is of the code that trained it."""
-    after, task = test(setup, trainer.policy), setup.task
+def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], trainer: Trainer, identity: str,
+           started: str, commit: tuple[str, bool]) -> results.Result:
+    """Write down everything about the run; `commit` is of the code that trained it."""
+    task = setup.task
     common = {"task": f"{task.name}-v{task.version}", "data": task.fingerprint, "decode": setup.decoding,
               "reward": task.reward_name, "head": setup.shape.head, "pretrained": f"updates={pretrained.cost.updates}",
               "budget": f"updates={trainer.cost.updates}", "seed": setup.seed, "rlseq": __version__, "commit": commit[0]}
@@ -173,7 +174,7 @@ def judged(setup: Setup, pretrained: Pretrained, trainer: Trainer, identity: str
         pretrained={"hash": pretrained.hash, "commit": pretrained.commit, "cost": asdict(pretrained.cost)},
         cost=asdict(trainer.cost),
         before=said(pretrained.before), after=said(after), curve=[*pretrained.curve, *trainer.curve],
-        samples=after[setup.tests[0]].shown, pictures=[], primary=next(iter(task.metrics)), tests=setup.tests)
+        samples=after[setup.tests[0]].shown if task.public else [], pictures=[], primary=next(iter(task.metrics)), tests=setup.tests)
     rows = {f"{stage}/{split}/{name}": value for stage, found in (("before", pretrained.before), ("after", after))
             for split, one in found.items() for name, value in one.rows.items()}
     if dist.rank() > 0:
@@ -195,14 +196,15 @@ def draw(setup: Setup, policy: Policy, found: Evaluation, path: Path) -> list[Pa
         return [best_median_worst(setup.task, policy, env, setup.decoding, found.split, order, path)]
 
 
-def record(setup: Setup, result: results.Result, tracker: tracking.Tracker, folder: Path) -> None:
+def record(setup: Setup, result: results.Result, shown: list[dict[str, object]], tracker: tracking.Tracker,
+           folder: Path) -> None:
     """Everything about a finished run that MLflow should hold."""
     path = results.place(result, Path(setup.config["results"]))
     for split in result.tests:
         for name in result.after[split]["metrics"]:
             tracker.metrics(result.cost["updates"], {f"{split}/{name}": result.after[split]["metrics"][name]["score"],
                                                      f"{split}/{name}/before": result.before[split]["metrics"][name]["score"]})
-    tracker.table("predictions", result.samples)
+    tracker.table("predictions", shown)
     for picture in result.pictures:
         tracker.picture(path.parent / picture)
     for file in (path, path.with_suffix(".npz")):

@@ -37,6 +37,7 @@ class Task(ABC):
     head: str                         # the head this instance encodes its actions for
     metrics: dict[str, Metric]        # the first is the primary one; higher is better in all
     tests: tuple[str, ...]            # names of the test splits, the headline first; "train" and "dev" always exist
+    public: bool = True               # whether its texts may stand in result files; MLflow's tables hold them anyway
     reward_name: str                  # for the signature: what `reward` computes, such as "f1+exact"
 
     @property

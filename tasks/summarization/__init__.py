@@ -51,6 +51,7 @@ class Task(task.Task):
                  max_source: int | None = None, max_target: int | None = None) -> None:
         longest = LIMITS[data]
         self.data, self.path, self.vocabulary, self.head, self.seed = data, path, vocabulary, head, seed
+        self.public = data == "files"                    # docstrings and dialogues are other people's texts
         self.max_source = longest[0] if max_source is None else max_source
         self.max_target = longest[1] if max_target is None else max_target
         if vocabulary < 3 or min(self.max_source, self.max_target) < 1:

@@ -59,6 +59,7 @@ class Task(rlseq.task.Task):
             raise ValueError(f"task.head={head!r} does not fit translation; it takes: {', '.join(self.heads)}")
         if max_tokens < 2:
             raise ValueError(f"task.max_tokens={max_tokens} has no room for an answer and its STOP; set it to 2 or more")
+        self.public = data != "multi30k"                 # its licence keeps the texts out of what is passed on
         self.head, self.reward_name, self.max_tokens, self.vocabulary = head, reward, max_tokens, vocabulary
         self._options = {"data": data, "pair": pair, "vocabulary": vocabulary, "max_tokens": max_tokens}
         self._source = (Cldr(*languages, seed) if data == "cldr"
