@@ -174,7 +174,8 @@ def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], t
         pretrained={"hash": pretrained.hash, "commit": pretrained.commit, "cost": asdict(pretrained.cost)},
         cost=asdict(trainer.cost),
         before=said(pretrained.before), after=said(after), curve=[*pretrained.curve, *trainer.curve],
-        samples=after[setup.tests[0]].shown if task.public else [], pictures=[], primary=next(iter(task.metrics)), tests=setup.tests)
+        samples=after[setup.tests[0]].shown if task.public else [], pictures=[], primary=next(iter(task.metrics)),
+        tests=setup.tests)
     rows = {f"{stage}/{split}/{name}": value for stage, found in (("before", pretrained.before), ("after", after))
             for split, one in found.items() for name, value in one.rows.items()}
     if dist.rank() > 0:
