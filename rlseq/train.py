@@ -112,6 +112,7 @@ class Trainer:
     curve: list[dict[str, object]] = field(default_factory=list)
     best: tuple[float, dict[str, Tensor]] | None = None
     recent: list[dict[str, Tensor]] = field(default_factory=list)
+    earned: list[float] = field(default_factory=list)       # rewards of samples since the last look
 
     def run(self, resume: bool = True, until: int | None = None) -> None:
         """Train to the end of the stage (or to update `until`), then leave the policy with the best weights on dev."""
@@ -175,6 +176,7 @@ class Trainer:
         self.cost.seconds += time.perf_counter() - start
         found |= {"learning_rate": self.stage.rate(step), "sampled_tokens": self.cost.sampled_tokens,
                   "scored_tokens": self.cost.scored_tokens, "seconds": self.cost.seconds}
+        self.earned += [found["reward"]] if "reward" in found else []
         self.log(self.cost.updates, found)
         return found
 
@@ -187,8 +189,9 @@ class Trainer:
         if self.best is None or score > self.best[0]:
             self.best = (score, state)
         self.recent = [*self.recent, state][-self.stage.average:]
-        self.curve.append({"stage": self.name, **asdict(self.cost), "loss": found["loss"], "reward": found.get("reward"),
-                           "dev": score})
+        self.curve.append({"stage": self.name, **asdict(self.cost), "loss": found["loss"],
+                           "reward": sum(self.earned) / len(self.earned) if self.earned else None, "dev": score})
+        self.earned = []
         self.log(self.cost.updates, {"dev": score})
 
     def choose(self) -> None:
