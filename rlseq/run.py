@@ -40,10 +40,12 @@ def checked(arguments: list[str]) -> list[str]:
     """
     sweep = [one for one in arguments if one in ("-m", "--multirun")]
     result = sweep[:1]                                       # Hydra wants it first
-    for argument in [one for one in arguments if one not in sweep]:
+    rest = [one for one in arguments if one not in sweep]
+    for before, argument in zip(["", *rest], rest, strict=False):
         found = PLAIN.match(argument)
         if found is None:
-            if not argument.startswith("-") and "=" not in argument and not argument.startswith("~"):
+            words = argument.startswith(("-", "~")) or before.startswith("-")       # Hydra's own: --cfg job, ~algo.k
+            if not words and "=" not in argument:
                 raise ValueError(f"{argument!r} is not of the form name=value, such as task=hull; --help lists what there is")
             result.append(argument)
             continue

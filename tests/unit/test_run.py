@@ -81,6 +81,7 @@ def test_a_smoke_run_writes_a_result_a_checkpoint_a_picture_and_a_report(tmp_pat
 
 def test_plain_overrides_may_name_options_that_no_yaml_states():
     assert checked(["algo.k=4", "task=hull", "-m", "+a=1"]) == ["-m", "++algo.k=4", "task=hull", "+a=1"]
+    assert checked(["task=hull", "--cfg", "job"]) == ["task=hull", "--cfg", "job"]
     assert checked(["task.path={split}.{lang},b"]) == ['++task.path="{split}.{lang},b"']
 
 
