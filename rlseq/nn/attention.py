@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..types import NEVER
+from .linear import Linear
 
 Kind = Literal["none", "dot", "bilinear", "additive", "cosine"]
 
@@ -31,9 +32,9 @@ class Attention(nn.Module):
         if kind not in ("dot", "bilinear", "additive", "cosine"):
             raise ValueError(f"no attention {kind!r}; there are: dot, bilinear, additive, cosine")
         self.kind, self.scale = kind, 1 / math.sqrt(width)
-        self.key = nn.Identity() if kind == "dot" else nn.Linear(width, width, bias=False)
+        self.key = nn.Identity() if kind == "dot" else Linear(width, width, bias=False)
         if kind == "additive":
-            self.query = nn.Linear(width, width)
+            self.query = Linear(width, width)
             self.value = nn.Parameter(torch.empty(width).uniform_(-self.scale, self.scale))
         if kind == "cosine":
             self.gain = nn.Parameter(torch.tensor(10.0))
@@ -77,9 +78,9 @@ class MultiHead(nn.Module):
         if width % heads:
             raise ValueError(f"policy.width={width} is not a multiple of policy.heads={heads}")
         self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.key_value = Linear(width, 2 * width)
+        self.out = Linear(width, width)
 
     def split(self, rows: Tensor) -> Tensor:
         """[N, T, H] -> [N, heads, T, H / heads]."""

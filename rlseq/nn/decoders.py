@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .attention import Attention, Kind, MultiHead, fold, read, weights
 from .encoders import FeedForward, Memory, sinusoids, switch_dropout
+from .linear import Linear
 
 Past = tuple[Tensor, ...]
 Keys = tuple[Tensor, ...]        # what the decoder projects once per source; first dimension B
@@ -28,9 +29,9 @@ class RecurrentDecoder(nn.Module):
         super().__init__()
         self.cell = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](width, width, layers, batch_first=True)
         self.parts = 2 if cell == "lstm" else 1                     # hidden state, and the cell state of an LSTM
-        self.first = nn.Linear(width, self.parts * layers * width)
+        self.first = Linear(width, self.parts * layers * width)
         self.attention = None if attention == "none" else Attention(attention, width)
-        self.combine = nn.Linear(2 * width, width)
+        self.combine = Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
         self.train()
 

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..types import Batch, Sizes
 from .attention import MultiHead
+from .linear import Linear
 
 Positions = Literal["sinusoidal", "none"]
 
@@ -48,7 +49,7 @@ class Source(nn.Module):
     def __init__(self, sizes: Sizes, width: int, positions: Positions, dropout: float) -> None:
         super().__init__()
         self.positions, self.width = positions, width
-        self.embed = Words(sizes.source_ids, width) if sizes.source_ids else nn.Linear(sizes.features, width)
+        self.embed = Words(sizes.source_ids, width) if sizes.source_ids else Linear(sizes.features, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, source: Tensor) -> Tensor:
@@ -137,11 +138,11 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.up, self.down = Linear(width, inner), Linear(inner, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        return states + self.dropout(self.down(self.dropout(self.up(self.norm(states)).relu())))
+        return states + self.dropout(self.down(self.dropout(self.up(self.norm(states), "relu"))))
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:

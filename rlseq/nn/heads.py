@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from ..types import NEVER, Scores, Sizes
 from .attention import Attention, Kind, fold, read, weights
 from .encoders import Memory, Words
+from .linear import Linear, product
 
 CHUNK = 2**23      # most numbers of a [rows, A] block of logits; larger scorings are cut, and recomputed backward
 
@@ -83,7 +84,7 @@ class Vocabulary(Head):
         return self.words(actions)
 
     def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
-        return F.linear(states, self.words.weight, self.bias)
+        return product(states, self.words.weight, self.bias)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
               legal: Tensor | None, detail: bool) -> Scores:
@@ -137,7 +138,7 @@ class Copy(Head):
         super().__init__()
         self.write = Vocabulary(sizes, width, tied)
         self.point = Attention(kind, width)
-        self.gate = nn.Linear(2 * width, 1)
+        self.gate = Linear(2 * width, 1)
 
     def keys(self, memory: Memory) -> Tensor:
         if "copy_ids" not in memory.batch.extra:

@@ -1,0 +1,92 @@
+"""Linear layers, on the faster of the two float32 matrix products that torch has on a CPU.
+
+`F.linear` states what is computed. On many AMD chips oneDNN's product is about twice as fast as MKL's, which `F.linear`
+calls; a probe of some milliseconds decides once a process. Everywhere else (GPUs, float64, bf16) this is `F.linear`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from functools import cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+Then = Literal["none", "relu"]
+MARGIN = 1.15                    # oneDNN must win by this much: a choice between equals would differ from run to run
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = "none") -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "")
+
+
+@cache
+def onednn_wins() -> bool:
+    """Whether oneDNN multiplies float32 faster than `F.linear` on this machine, by an interleaved timing."""
+    x, weight, taken = torch.ones(256, 256), torch.ones(1024, 256), {F.linear: [], _onednn: []}
+    try:
+        with torch.inference_mode():
+            for _ in range(9):
+                for product, seconds in taken.items():
+                    start = time.perf_counter()
+                    product(x, weight)
+                    seconds.append(time.perf_counter() - start)
+    except (AttributeError, NotImplementedError, RuntimeError):                 # a build of torch without oneDNN
+        return False
+    plain, other = (statistics.median(seconds) for seconds in taken.values())
+    return plain > MARGIN * other
+
+
+def _fits(x: Tensor, weight: Tensor) -> bool:
+    return (x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+            and x.numel() > 0 and torch.backends.mkldnn.enabled and onednn_wins())
+
+
+class _Product(torch.autograd.Function):
+    """x W^T + b and its three gradients by oneDNN."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, then: Then) -> Tensor:
+        result = _onednn(x, weight, bias, then)
+        ctx.save_for_backward(x, weight, result if then == "relu" else None)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, above: Tensor):
+        x, weight, result = ctx.saved_tensors
+        above = above.contiguous() if result is None else above * (result > 0)
+        wanted_x, wanted_weight, wanted_bias, _ = ctx.needs_input_grad
+        rows, below = above.flatten(0, -2), x.flatten(0, -2)
+        return (_onednn(above, weight.t()) if wanted_x else None,
+                outer(rows, below) if wanted_weight else None,
+                rows.sum(0) if wanted_bias else None, None)
+
+
+def outer(left: Tensor, right: Tensor) -> Tensor:
+    """[M, N], [M, K] -> left^T right [N, K]; oneDNN is faster with the longer side last."""
+    if not _fits(left, right):
+        return left.t() @ right
+    wide = left.shape[1] > right.shape[1]
+    return _onednn(right.t(), left.t()).t() if wide else _onednn(left.t(), right.t())
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = "none") -> Tensor:
+    """x [..., K], weight [N, K], bias [N] -> x weight^T + bias [..., N], through max(., 0) if `then` is "relu"."""
+    if not _fits(x, weight):
+        result = F.linear(x, weight, bias)
+        return result.relu() if then == "relu" else result
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return _Product.apply(x, weight, bias, then)
+    return _onednn(x, weight, bias, then)
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` by `product`; `then` adds a rectifier."""
+
+    def forward(self, x: Tensor, then: Then = "none") -> Tensor:
+        return product(x, self.weight, self.bias, then)

@@ -1,0 +1,54 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rlseq.nn import linear
+
+
+@pytest.fixture
+def onednn(monkeypatch):
+    """The product by oneDNN, whichever is faster here."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this build of torch has no oneDNN")
+    monkeypatch.setattr(linear, "onednn_wins", lambda: True)
+
+
+def tensors(*shapes):
+    torch.manual_seed(0)
+    return [torch.randn(shape, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize("then", ["none", "relu"])
+@pytest.mark.parametrize("inner, outer", [(24, 40), (40, 24)])
+def test_both_products_have_the_same_values_and_gradients(onednn, then, inner, outer):
+    given = tensors((3, 5, inner), (outer, inner), (outer,))
+    plain = F.linear(*given) if then == "none" else F.linear(*given).relu()
+    fast = linear.product(*given, then)
+    assert fast.grad_fn.name().startswith("_Product")                       # or this test compares nothing
+    above = torch.randn_like(plain)
+    assert torch.allclose(fast, plain, atol=1e-5)                           # float32 sums of 40 terms of size 1
+    for one, other in zip(torch.autograd.grad(plain, given, above), torch.autograd.grad(fast, given, above)):
+        assert torch.allclose(one, other, atol=1e-4)                        # sums of at most 40 products of size 1 to 3
+
+
+def test_a_gradient_that_repeats_one_number_is_taken(onednn):
+    x, weight = tensors((4, 8), (6, 8))
+    linear.product(x, weight).sum().backward()                              # its gradient is an expanded 1
+    assert torch.allclose(x.grad, weight.sum(0).expand(4, 8).detach(), atol=1e-5)
+
+
+def test_other_types_take_the_plain_product(onednn):
+    x, weight = (one.double() for one in tensors((4, 8), (6, 8)))
+    assert torch.equal(linear.product(x, weight), F.linear(x, weight))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear.product(x.float(), weight.float()).dtype == torch.bfloat16
+
+
+def test_without_a_gradient_nothing_is_kept(onednn):
+    x, weight = tensors((4, 8), (6, 8))
+    with torch.no_grad():
+        assert linear.product(x, weight).grad_fn is None
+
+
+def test_the_probe_answers_once():
+    assert linear.onednn_wins() is linear.onednn_wins()
