@@ -9,6 +9,7 @@ from ..types import NEVER, Scores, Sizes
 from .attention import Attention, Kind, fold, read, weights
 from .encoders import Memory, Words
 from .linear import Linear, product
+from .softmax import chosen
 
 CHUNK = 2**23      # most numbers of a [rows, A] block of logits; larger scorings are cut, and recomputed backward
 
@@ -88,13 +89,11 @@ class Vocabulary(Head):
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
               legal: Tensor | None, detail: bool) -> Scores:
-        """As every head, but padding is packed away first: only real steps meet the vocabulary."""
-        flat = super().score(states[mask][None], memory, keys, actions[mask][None], mask,
-                             None if legal is None else legal[mask][None], detail)
-
-        def unpack(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values.new_zeros(mask.shape).masked_scatter(mask, values)
-        return Scores(unpack(flat.logp), unpack(flat.entropy), None, unpack(flat.smooth))
+        """As every head, but in blocks and without padding: only real steps meet the vocabulary."""
+        found = chosen(states[mask], self.words.weight, self.bias, actions[mask],
+                       None if legal is None else legal[mask], detail)
+        logp, *more = (one.new_zeros(mask.shape).masked_scatter(mask, one) for one in found)
+        return Scores(logp, *([more[0], None, more[1]] if detail else []))
 
 
 class Pointer(Head):

@@ -37,12 +37,36 @@ def test_the_same_number_draws_the_action_whose_interval_holds_it():
     assert draw(logp, torch.tensor([0.0, 0.49, 0.5, 0.76, 0.9])).tolist() == [0, 0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_an_illegal_action_is_never_drawn_even_at_the_ends(dtype):
-    # illegal actions first, last and between; numbers at 0, at the last below 1, and 1 itself, which rounding may give
-    legal = torch.tensor([False, True, False, True, False])
+@pytest.mark.parametrize("actions", [512, 1000])          # whole blocks, and a last one that is cut short
+def test_draws_by_blocks_equal_draws_in_order(actions):
     torch.manual_seed(0)
-    logits = (3 * torch.randn(4000, 5, dtype=dtype)).masked_fill(~legal, NEVER)
+    logp = (3 * torch.randn(3000, actions, dtype=torch.float64)).log_softmax(1)
+    logp[:, 64:128] = NEVER                                # a block without any mass
+    number = torch.rand(3000, dtype=torch.float64)
+    sums = logp.exp().cumsum(1)
+    plain = torch.searchsorted(sums, (number * sums[:, -1]).unsqueeze(1), right=True).squeeze(1)
+    assert torch.equal(draw(logp, number), plain)
+
+
+def test_draws_by_blocks_follow_the_probabilities():
+    torch.manual_seed(0)
+    p = torch.rand(700).pow(4)
+    p = p / p.sum()
+    counts = torch.bincount(draw(p.log().expand(60000, -1), torch.rand(60000)), minlength=700)
+    often = p > 1e-4                                       # at least 6 expected; the rest are one class
+    rest = torch.tensor([int(counts[~often].sum())]), 60000 * p[~often].sum(0, keepdim=True)
+    seen, wanted = torch.cat([counts[often], rest[0]]).double(), torch.cat([60000 * p[often], rest[1]]).double()
+    assert chisquare(seen.numpy(), (wanted * seen.sum() / wanted.sum()).numpy()).pvalue > 1e-3      # seeded
+
+
+@pytest.mark.parametrize("actions", [5, 600])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_illegal_action_is_never_drawn_even_at_the_ends(dtype, actions):
+    # illegal actions first, last and between; numbers at 0, at the last below 1, and 1 itself, which rounding may give
+    legal = torch.zeros(actions, dtype=torch.bool)
+    legal[[1, 3]] = True
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(4000, actions, dtype=dtype)).masked_fill(~legal, NEVER)
     for number in (0.0, 1 - 2**-24, 1.0):
         found = draw(logits.log_softmax(1), torch.full((4000,), number))
         assert legal[found].all()

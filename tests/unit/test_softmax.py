@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from rlseq.nn import softmax
+from rlseq.nn.encoders import Memory
+from rlseq.nn.heads import Head, Vocabulary
+from rlseq.types import Batch, Sizes
+
+N, T, A, H = 3, 5, 11, 6
+
+
+def given(legal):
+    torch.manual_seed(0)
+    head = Vocabulary(Sizes(source_ids=A, vocabulary=A), H, None).double()
+    states = torch.randn(N, T, H, dtype=torch.float64, requires_grad=True)
+    actions = torch.randint(A, (N, T))
+    mask = torch.arange(T) < torch.tensor([[5], [2], [4]])
+    allowed = (torch.rand(N, T, A) < 0.5).scatter(2, actions.unsqueeze(2), True) if legal else None
+    nothing = torch.zeros(N, 1, dtype=torch.long)
+    batch = Batch(nothing, nothing.bool(), nothing, nothing.bool(), A)
+    return head, states, Memory(states, mask, states[:, 0], batch), actions, mask, allowed
+
+
+@pytest.mark.parametrize("block", [1, 2 * A, softmax.BLOCK])       # a row, two rows, everything at once
+@pytest.mark.parametrize("legal", [False, True])
+@pytest.mark.parametrize("detail", [False, True])
+def test_blocks_equal_the_plain_softmax_in_values_and_gradients(monkeypatch, block, legal, detail):
+    monkeypatch.setattr(softmax, "BLOCK", block)
+    head, states, memory, actions, mask, allowed = given(legal)
+    plain = Head.score(head, states, memory, None, actions, mask, allowed, detail)
+    fast = head.score(states, memory, None, actions, mask, allowed, detail)
+    asked = [(plain.logp, fast.logp)] + ([(plain.entropy, fast.entropy), (plain.smooth, fast.smooth)] if detail else [])
+    above = [torch.randn(N, T, dtype=torch.float64) * mask for _ in asked]
+    for one, other in asked:
+        assert torch.allclose(one * mask, other * mask, atol=1e-12)
+    sums = [sum((side[i] * above[j]).sum() for j, side in enumerate(asked)) for i in (0, 1)]
+    into = [states, head.words.weight, head.bias]
+    for one, other in zip(*(torch.autograd.grad(total, into) for total in sums)):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
+def test_no_block_means_no_tensor_of_all_rows_and_all_actions(monkeypatch):
+    sizes = []
+    product = softmax.product
+    monkeypatch.setattr(softmax, "BLOCK", 2 * A)
+    monkeypatch.setattr(softmax, "product", lambda *parts: sizes.append((out := product(*parts)).numel()) or out)
+    head, states, memory, actions, mask, _ = given(False)
+    head.score(states, memory, None, actions, mask, None, False).logp.sum().backward()
+    assert max(sizes) == 2 * A
+
+
+def test_an_answer_without_a_step_is_scored():
+    head, states, memory, actions, mask, _ = given(False)
+    assert head.score(states, memory, None, actions, mask & False, None, True).logp.shape == (N, T)
