@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..types import NEVER
+from .additive import energies, exponentials
 from .linear import Linear
 
 Kind = Literal["none", "dot", "bilinear", "additive", "cosine"]
@@ -40,8 +41,10 @@ class Attention(nn.Module):
             self.gain = nn.Parameter(torch.tensor(10.0))
 
     def keys(self, states: Tensor) -> Tensor:
-        """[B, S, H] -> [B, S, H], once per source."""
+        """[B, S, H] -> [B, S, H], once per source; of additive energies their exponentials."""
         keys = self.key(states)
+        if self.kind == "additive":
+            return exponentials(keys)
         return F.normalize(keys, dim=-1) if self.kind == "cosine" else keys
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
@@ -49,7 +52,7 @@ class Attention(nn.Module):
         rows, steps, _ = query.shape
         query = fold(query, keys.shape[0])
         if self.kind == "additive":
-            energy = torch.tanh(self.query(query).unsqueeze(2) + keys.unsqueeze(1)) @ self.value
+            energy = energies(exponentials(self.query(query)), keys, self.value)
         elif self.kind == "cosine":
             energy = self.gain * (F.normalize(query, dim=-1) @ keys.transpose(1, 2))
         else:
