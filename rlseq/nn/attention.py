@@ -12,6 +12,7 @@ from .additive import energies, exponentials
 from .linear import Linear
 
 Kind = Literal["none", "dot", "bilinear", "additive", "cosine"]
+WORTH = 0.95        # share of real positions above which packing costs more than it saves
 
 
 def fold(rows: Tensor, problems: int) -> Tensor:
@@ -73,6 +74,30 @@ def read(attention: Tensor, states: Tensor) -> Tensor:
     return (fold(attention.to(states.dtype), states.shape[0]) @ states).view(rows, steps, -1)
 
 
+class Packing:
+    """The real positions of padded rows [N, T], side by side [M]: between attentions nothing is computed for padding."""
+
+    def __init__(self, mask: Tensor | None) -> None:
+        """Mask [N, T], True where real; None, or hardly any padding: positions stay where they are."""
+        real = None if mask is None or mask.numel() == 0 else mask.flatten().nonzero().squeeze(1)
+        worth = real is not None and len(real) < WORTH * mask.numel()
+        self.shape, self.real = (mask.shape, real) if worth else (None, None)
+
+    def pack(self, rows: Tensor) -> Tensor:
+        """[N, T, H] -> [M, H]."""
+        return rows if self.real is None else rows.flatten(0, 1).index_select(0, self.real)
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """[M, H] -> [N, T, H], 0 where padded."""
+        if self.real is None:
+            return rows
+        count, steps = self.shape
+        return rows.new_zeros(count * steps, rows.shape[-1]).index_copy(0, self.real, rows).view(count, steps, -1)
+
+
+WHOLE = Packing(None)
+
+
 class MultiHead(nn.Module):
     """Multi-head attention (Vaswani et al. 2017) with fused kernels; queries of one source share its keys."""
 
@@ -89,19 +114,22 @@ class MultiHead(nn.Module):
         """[N, T, H] -> [N, heads, T, H / heads]."""
         return rows.view(*rows.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def keys(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, S, H] -> keys and values, each [B, heads, S, H / heads]."""
-        key, value = self.key_value(states).chunk(2, dim=-1)
+    def keys(self, states: Tensor, packing: Packing = WHOLE) -> tuple[Tensor, Tensor]:
+        """[B, S, H], packed -> keys and values, each [B, heads, S, H / heads]."""
+        key, value = packing.unpack(self.key_value(states)).chunk(2, dim=-1)
         return self.split(key), self.split(value)
 
-    def forward(self, query: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor | None = None,
-                causal: bool = False) -> Tensor:
-        """Queries [B, Q, H]; mask broadcasts to [B, heads, Q, S], True where seen -> [B, Q, H]."""
-        found = F.scaled_dot_product_attention(self.split(self.query(query)), *keys, attn_mask=mask, is_causal=causal,
-                                               dropout_p=self.dropout if self.training else 0.0)
-        return self.out(found.transpose(1, 2).flatten(2))
+    def forward(self, query: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor | None = None, causal: bool = False,
+                packing: Packing = WHOLE) -> Tensor:
+        """Queries [N, T, H], packed; mask broadcasts to [B, heads, Q, S], True where seen -> [N, T, H], packed."""
+        asked = packing.unpack(self.query(query))
+        found = F.scaled_dot_product_attention(self.split(fold(asked, len(keys[0]))), *keys, attn_mask=mask,
+                                               is_causal=causal, dropout_p=self.dropout if self.training else 0.0)
+        return self.out(packing.pack(found.transpose(1, 2).reshape(asked.shape)))
 
-    def probabilities(self, query: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """The same attention written out, mean over heads: [B, Q, S], rows sum to 1."""
-        energy = self.split(self.query(query)) @ keys[0].transpose(2, 3) / math.sqrt(keys[0].shape[-1])
-        return energy.to(torch.promote_types(energy.dtype, torch.float32)).masked_fill(~mask, NEVER).softmax(-1).mean(1)
+    def probabilities(self, query: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor, packing: Packing = WHOLE) -> Tensor:
+        """The same attention written out, mean over heads: [N, T, S], rows sum to 1."""
+        asked = packing.unpack(self.query(query))
+        energy = self.split(fold(asked, len(keys[0]))) @ keys[0].transpose(2, 3) / math.sqrt(keys[0].shape[-1])
+        energy = energy.to(torch.promote_types(energy.dtype, torch.float32)).masked_fill(~mask, NEVER)
+        return energy.softmax(-1).mean(1).view(*asked.shape[:2], -1)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .attention import Attention, Kind, MultiHead, fold, read, weights
+from .attention import Attention, Kind, MultiHead, Packing, read, weights
 from .encoders import FeedForward, Memory, sinusoids, switch_dropout
 from .linear import Linear
 
@@ -49,7 +49,7 @@ class RecurrentDecoder(nn.Module):
         first = torch.tanh(self.first(memory.summary)).repeat_interleave(k, 0)
         return first.view(len(first), self.parts, self.cell.num_layers, -1).unbind(1)      # each [N, layers, H]
 
-    def forward(self, fed: Tensor, memory: Memory, keys: Keys, past: Past,
+    def forward(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, mask: Tensor | None = None,
                 attend: bool = False) -> tuple[Tensor, Tensor | None, Past]:
         """Fed vectors [N, T, H] -> states [N, T, H], attention [N, T, S] if there is any, the past after them."""
         before = tuple(part.transpose(0, 1).contiguous() for part in past)
@@ -77,7 +77,9 @@ class TransformerDecoder(nn.Module):
 
     def keys(self, memory: Memory) -> Keys:
         """Cross-attention keys and values of every layer, projected once."""
-        return tuple(part for layer in self.layers for part in layer.cross.keys(memory.states))
+        packing = Packing(memory.mask)
+        states = packing.pack(memory.states)
+        return tuple(part for layer in self.layers for part in layer.cross.keys(states, packing))
 
     def start(self, memory: Memory, k: int) -> Past:
         """Empty caches [N, heads, 0, H / heads]."""
@@ -85,20 +87,24 @@ class TransformerDecoder(nn.Module):
         empty = memory.states.new_empty(rows, self.heads, 0, self.width // self.heads)
         return (empty,) * (2 * len(self.layers))
 
-    def forward(self, fed: Tensor, memory: Memory, keys: Keys, past: Past,
+    def forward(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, mask: Tensor | None = None,
                 attend: bool = False) -> tuple[Tensor, Tensor | None, Past]:
-        """Fed vectors [N, T, H] -> states [N, T, H], attention [N, T, S] of the last layer if asked, the past."""
+        """Fed vectors [N, T, H] -> states [N, T, H], attention [N, T, S] of the last layer if asked, the past.
+
+        What the mask [N, T] hides is not computed: its states are 0.
+        """
         before, steps = past[0].shape[2], fed.shape[1]
         assert before == 0 or steps == 1, (before, steps)
         place = torch.arange(before, before + steps, device=fed.device)
-        states = self.dropout(fed + sinusoids(place, self.width).to(fed.dtype))
+        packing = Packing(mask)
+        states = packing.pack(self.dropout(fed + sinusoids(place, self.width).to(fed.dtype)))
         seen, after, attention = memory.mask[:, None, None, :], (), None
         for number, layer in enumerate(self.layers):
             own = slice(2 * number, 2 * number + 2)
             want = attend and number == len(self.layers) - 1
-            states, cache, attention = layer(states, keys[own], seen, past[own], want)
+            states, cache, attention = layer(states, keys[own], seen, past[own], packing, want)
             after += cache
-        return self.norm(states), attention, after
+        return packing.unpack(self.norm(states)), attention, after
 
 
 class DecoderLayer(nn.Module):
@@ -111,14 +117,13 @@ class DecoderLayer(nn.Module):
         self.feedforward = FeedForward(width, feedforward, dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, keys: Keys, seen: Tensor, past: Past,
+    def forward(self, states: Tensor, keys: Keys, seen: Tensor, past: Past, packing: Packing,
                 attend: bool) -> tuple[Tensor, Past, Tensor | None]:
         normal = self.own_norm(states)
         cache = tuple(torch.cat([old, new], 2) if old.shape[2] else new
-                      for old, new in zip(past, self.own.keys(normal), strict=True))
-        states = states + self.dropout(self.own(normal, cache, causal=states.shape[1] > 1))
-        rows, steps, _ = states.shape
-        query = fold(self.cross_norm(states), len(seen))                                   # [B, k*T, H]
-        states = states + self.dropout(self.cross(query, keys, seen).view(rows, steps, -1))
-        attention = self.cross.probabilities(query, keys, seen).view(rows, steps, -1) if attend else None
+                      for old, new in zip(past, self.own.keys(normal, packing), strict=True))
+        states = states + self.dropout(self.own(normal, cache, None, past[0].shape[2] == 0, packing))
+        normal = self.cross_norm(states)
+        states = states + self.dropout(self.cross(normal, keys, seen, packing=packing))
+        attention = self.cross.probabilities(normal, keys, seen, packing) if attend else None
         return self.feedforward(states), cache, attention

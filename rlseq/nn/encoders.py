@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..types import Batch, Sizes
-from .attention import MultiHead
+from .attention import MultiHead, Packing
 from .linear import Linear
 
 Positions = Literal["sinusoidal", "none"]
@@ -109,10 +109,11 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, embedded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """[B, S, H], [B, S] -> states [B, S, H], summary [B, H]."""
-        seen = mask[:, None, None, :]
+        seen, packing = mask[:, None, None, :], Packing(mask)
+        states = packing.pack(embedded)
         for layer in self.layers:
-            embedded = layer(embedded, seen)
-        states = self.norm(embedded)
+            states = layer(states, seen, packing)
+        states = packing.unpack(self.norm(states))
         return states, masked_mean(states, mask)
 
 
@@ -126,9 +127,9 @@ class EncoderLayer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, states: Tensor, seen: Tensor, packing: Packing) -> Tensor:
         normal = self.norm(states)
-        states = states + self.dropout(self.attention(normal, self.attention.keys(normal), seen))
+        states = states + self.dropout(self.attention(normal, self.attention.keys(normal, packing), seen, packing=packing))
         return self.feedforward(states)
 
 

@@ -80,19 +80,20 @@ class Policy(nn.Module):
         `fed` [N, T] replaces the actions the decoder sees as its past; `detail` adds entropy and the smoothing term,
         `attend` the attention [N, T, S]: the head's own if it points, else the decoder's (None if there is none).
         """
-        states, attention, head_keys = self._decode(memory, actions if fed is None else fed, attend)
+        states, attention, head_keys = self._decode(memory, actions if fed is None else fed, mask, attend)
         scores = self.head.score(states, memory, head_keys, actions, mask, legal, detail)
         if attend:
             own = self.head.attention(states, memory, head_keys)
             scores = replace(scores, attention=attention if own is None else own)
         return scores
 
-    def _decode(self, memory: Memory, fed: Tensor, attend: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _decode(self, memory: Memory, fed: Tensor, mask: Tensor | None,
+                attend: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
         k = len(fed) // len(memory.mask)
         first = self.first.expand(len(fed), 1, -1).to(memory.states.dtype)
         vectors = torch.cat([first, self.head.embed(fed[:, :-1], memory)], 1) if fed.shape[1] > 1 else first
         states, attention, _ = self.decoder(vectors, memory, self.decoder.keys(memory), self.decoder.start(memory, k),
-                                            attend)
+                                            mask, attend)
         return states, attention, self.head.keys(memory)
 
     def score(self, rollout: Rollout, detail: bool = False, attend: bool = False) -> Scores:
@@ -101,7 +102,7 @@ class Policy(nn.Module):
 
     def log_probs(self, memory: Memory, actions: Tensor, legal: Tensor | None = None) -> Tensor:
         """Log-probabilities of all actions at every step [N, T, A]: exact, and large where A is a vocabulary."""
-        states, _, head_keys = self._decode(memory, actions, False)
+        states, _, head_keys = self._decode(memory, actions, None, False)
         return log_probabilities(self.head.logits(states, memory, head_keys), legal)
 
     def start(self, memory: Memory, k: int) -> State:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from rlseq.nn import attention
 from rlseq.nn.decoders import RecurrentDecoder, TransformerDecoder
-from rlseq.nn.encoders import Memory
+from rlseq.nn.encoders import Memory, TransformerEncoder
 
 
 def memory(width=4, problems=2, positions=3):
@@ -13,17 +14,17 @@ def memory(width=4, problems=2, positions=3):
                   torch.randn(problems, width), None)
 
 
-@pytest.mark.parametrize("attention", ["none", "dot"])
-def test_a_recurrent_step_is_its_formula(attention):
+@pytest.mark.parametrize("kind", ["none", "dot"])
+def test_a_recurrent_step_is_its_formula(kind):
     # o = tanh(W [h; c]), c the attention's mean of the states, or the encoder's summary
-    decoder, source, fed = RecurrentDecoder("gru", attention, 4, 1, 0.0), memory(), torch.randn(2, 1, 4)
+    decoder, source, fed = RecurrentDecoder("gru", kind, 4, 1, 0.0), memory(), torch.randn(2, 1, 4)
     past = decoder.start(source, 1)
     found, weights, after = decoder(fed, source, decoder.keys(source), past)
     hidden = decoder.cell(fed, torch.tanh(decoder.first(source.summary)).unsqueeze(0))[0][:, 0]
     p = (hidden.unsqueeze(1) @ source.states.transpose(1, 2) / 2).softmax(2)
-    context = source.summary if attention == "none" else (p @ source.states)[:, 0]
+    context = source.summary if kind == "none" else (p @ source.states)[:, 0]
     assert torch.allclose(found[:, 0], torch.tanh(decoder.combine(torch.cat([hidden, context], 1))), atol=1e-6)
-    assert weights is None if attention == "none" else torch.allclose(weights, p, atol=1e-6)
+    assert weights is None if kind == "none" else torch.allclose(weights, p, atol=1e-6)
     assert torch.allclose(after[0][:, 0], hidden, atol=1e-6)
 
 
@@ -48,5 +49,26 @@ def test_a_transformer_gives_its_attention_only_when_asked():
     decoder, source, fed = TransformerDecoder(4, 2, 2, 8, 0.0), memory(), torch.randn(4, 3, 4)
     given = (fed, source, decoder.keys(source), decoder.start(source, 2))
     assert decoder(*given)[1] is None
-    attention = decoder(*given, attend=True)[1]
-    assert attention.shape == (4, 3, 3) and torch.allclose(attention.sum(2), torch.ones(4, 3))
+    found = decoder(*given, attend=True)[1]
+    assert found.shape == (4, 3, 3) and torch.allclose(found.sum(2), torch.ones(4, 3))
+
+
+def test_packing_padding_away_changes_neither_states_nor_gradients(monkeypatch):
+    torch.manual_seed(0)
+    mask = torch.arange(6) < torch.tensor([[6], [2], [4], [1]])
+    seen = torch.arange(5) < torch.tensor([[5], [3]])
+    encoder = TransformerEncoder(8, 2, 2, 16, 0.0).double()
+    decoder = TransformerDecoder(8, 2, 2, 16, 0.0).double()
+    source, fed = torch.randn(2, 5, 8, dtype=torch.float64), torch.randn(4, 6, 8, dtype=torch.float64)
+    weight, found = torch.randn(4, 6, 8, dtype=torch.float64) * mask.unsqueeze(2), []
+    for worth in (0.0, 1.0):                                             # never pack, always pack
+        monkeypatch.setattr(attention, "WORTH", worth)
+        encoder.zero_grad(), decoder.zero_grad()
+        states, summary = encoder(source, seen)
+        memory = Memory(states, seen, summary, None)
+        out = decoder(fed, memory, decoder.keys(memory), decoder.start(memory, 2), mask)[0]
+        (out * weight).sum().backward()
+        slopes = [one.grad.clone() for part in (encoder, decoder) for one in part.parameters()]
+        found.append([states * seen.unsqueeze(2), summary, out * mask.unsqueeze(2), *slopes])
+    assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(*found))
+    assert not out[~mask].any()                                          # or nothing was packed
