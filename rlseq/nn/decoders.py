@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from . import lstm
 from .attention import Attention, Kind, MultiHead, Packing, read, weights
 from .encoders import FeedForward, Memory, sinusoids, switch_dropout
 from .linear import Linear
@@ -52,9 +53,7 @@ class RecurrentDecoder(nn.Module):
     def forward(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, mask: Tensor | None = None,
                 attend: bool = False) -> tuple[Tensor, Tensor | None, Past]:
         """Fed vectors [N, T, H] -> states [N, T, H], attention [N, T, S] if there is any, the past after them."""
-        before = tuple(part.transpose(0, 1).contiguous() for part in past)
-        states, after = self.cell(self.dropout(fed), before if self.parts == 2 else before[0])
-        past = tuple(part.transpose(0, 1) for part in (after if self.parts == 2 else (after,)))
+        states, past = self._states(self.dropout(fed), past, mask)
         attention = None
         if self.attention is None:
             rows, steps = states.shape[:2]
@@ -63,6 +62,19 @@ class RecurrentDecoder(nn.Module):
             attention = weights(self.attention(states, keys[0]), memory.mask)
             context = read(attention, memory.states)
         return self.dropout(torch.tanh(self.combine(torch.cat([states, context], -1)))), attention, past
+
+    def _states(self, fed: Tensor, past: Past, mask: Tensor | None) -> tuple[Tensor, Past]:
+        """The cell alone: states [N, T, H] and the past after them; what lies beyond a row's mask is unspecified."""
+        fits = lstm.fits(self.cell, fed)
+        if fits and fed.shape[1] == 1 and not torch.is_grad_enabled():
+            state, past = lstm.step(self.cell, fed.squeeze(1), past)
+            return state.unsqueeze(1), past
+        before = tuple(part.transpose(0, 1).contiguous() for part in past)
+        if fits:
+            states, after = lstm.run(self.cell, fed, None if mask is None else mask.sum(1), before)
+        else:
+            states, after = self.cell(fed, before if self.parts == 2 else before[0])
+        return states, tuple(part.transpose(0, 1) for part in (after if self.parts == 2 else (after,)))
 
 
 class TransformerDecoder(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..types import Batch, Sizes
+from . import lstm
 from .attention import MultiHead, Packing
 from .linear import Linear
 
@@ -88,9 +89,13 @@ class RecurrentEncoder(nn.Module):
 
     def forward(self, embedded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """[B, S, H], [B, S] -> states [B, S, H], summary [B, H]. Packed, so padding never reaches the backward cell."""
-        packed = pack_padded_sequence(embedded, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        states, last = self.cell(packed)
-        states, _ = pad_packed_sequence(states, batch_first=True, total_length=embedded.shape[1])
+        lengths = mask.sum(1).cpu()
+        if lstm.fits(self.cell, embedded):
+            states, last = lstm.run(self.cell, embedded, lengths)
+        else:
+            packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+            states, last = self.cell(packed)
+            states, _ = pad_packed_sequence(states, batch_first=True, total_length=embedded.shape[1])
         hidden = last[0] if isinstance(last, tuple) else last                     # [layers * ways, B, H / ways]
         if self.summary == "last":
             summary = hidden[-self.ways:].transpose(0, 1).flatten(1)
