@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,19 +12,44 @@ from .env import SequenceEnv, through_stop
 from .nn.policy import Policy
 from .types import NEVER, STOP, Rollout
 
+NARROW = 0.75             # finished rows leave when at most this share of rows would stay
+LOOK = 16                 # steps on a GPU between looks at who has finished: each look waits for the GPU
+MANY, BLOCK = 512, 64     # from MANY actions on, the mass of BLOCKs is summed first: adding up in order is slow
+
 
 def draw(logp: Tensor, uniform: Tensor) -> Tensor:
     """One action a row by the inverse of the cumulative distribution: log p [N, A], uniform [N] in [0, 1) -> [N].
 
-    An action of probability 0 is never drawn: the number looked up lies below the last sum, and the first sum above
-    it belongs to an action that added something. A GPU's parallel sums may creep there by rounding: then the likeliest.
+    Of many actions, first a block of them is drawn by its mass and then one in it by what is left of the number.
+    An action of probability 0 is never drawn.
     """
-    p = logp.exp()
-    sums = p.cumsum(1)
+    p, actions = logp.exp(), logp.shape[1]
+    if actions < MANY:
+        return _inverse(p, uniform)[0]
+    whole = actions // BLOCK * BLOCK
+    mass = p[:, :whole].view(len(p), -1, BLOCK).sum(2)
+    if whole < actions:
+        mass = torch.cat([mass, p[:, whole:].sum(1, keepdim=True)], 1)
+    block, share = _inverse(mass, uniform)
+    place = (block * BLOCK)[:, None] + torch.arange(BLOCK, device=p.device)                    # [N, BLOCK]
+    inside = p.gather(1, place.clamp(max=actions - 1)).masked_fill_(place >= actions, 0.0)
+    return block * BLOCK + _inverse(inside, share)[0]
+
+
+def _inverse(mass: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Masses [N, A] and a share [N] in [0, 1) of their sum -> whose mass it falls into, and at which share of that mass.
+
+    The place is kept below the last sum, and the first sum above it belongs to a mass that added something. A GPU's
+    parallel sums may creep there by rounding: then the largest.
+    """
+    sums = mass.cumsum(1)
     total = sums[:, -1]
-    place = torch.minimum(uniform.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
-    found = torch.searchsorted(sums, place.unsqueeze(1), right=True)
-    return torch.where(p.gather(1, found) > 0, found, p.argmax(1, keepdim=True)).squeeze(1)
+    place = torch.minimum(share.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total))).unsqueeze(1)
+    found = torch.searchsorted(sums, place, right=True)
+    own = mass.gather(1, found)
+    found = torch.where(own > 0, found, mass.argmax(1, keepdim=True))
+    within = 1 - (sums.gather(1, found) - place) / own.clamp(min=torch.finfo(own.dtype).tiny)
+    return found.squeeze(1), within.clamp(0, 1).squeeze(1)
 
 
 def truncated(logp: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -60,7 +87,7 @@ def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.
 
     def choose(logp: Tensor) -> tuple[Tensor, Tensor]:
         logp = logp if plain else truncated(logp, temperature, top_k, top_p)
-        return draw(logp, dist.uniform(len(logp), logp.device)), logp
+        return draw(logp, dist.uniform(env.num_envs, logp.device)[env.rows]), logp
     return _roll(policy, env, k, choose)
 
 
@@ -70,21 +97,37 @@ def greedy(policy: Policy, env: SequenceEnv) -> Rollout:
     return _roll(policy, env, 1, lambda logp: (logp.argmax(1), logp))
 
 
-def _roll(policy: Policy, env: SequenceEnv, k: int, choose) -> Rollout:
+def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Rollout:
+    """Answers by `choose(log pi [N, A]) -> actions [N] and the log p [N, A] they came from`; rows in play only."""
     env.begin(k)
     state = policy.start(policy.encode(env.batch), k)
     action, logps, legals = None, [], []
-    while not bool(env.done.all()):
-        legal = env.legal()
+    look = 1 if env.device.type == "cpu" else LOOK
+    while env.steps < env.horizon:
+        legal, rows = env.legal(), env.rows
         logp, state = policy.step(state, action, legal)
         action, logp = choose(logp)
-        logps.append(logp.gather(1, action.unsqueeze(1)).squeeze(1))
-        legals.append(legal)
+        logps.append(_spread(logp.gather(1, action.unsqueeze(1)).squeeze(1), rows, env.num_envs, 0.0))
+        legals.append(None if legal is None else _spread(legal, rows, env.num_envs, True))
         env.advance(action)
+        if env.steps % look == 0 and env.steps < env.horizon:
+            if bool(env.done.all()):
+                break
+            if kept := env.narrow(NARROW):
+                state, action = state.narrow(*kept), action[kept[1]]
     actions, mask = env.answers()
+    steps = int(mask.sum(1).max())                                         # the last look may have come late
+    actions, mask = actions[:, :steps], mask[:, :steps]
     reward = env.worth(actions, mask).unsqueeze(1) * last_step(mask)
-    return Rollout(env.batch, actions, mask, torch.stack(logps, 1) * mask, reward, torch.zeros_like(reward),
-                   None if legals[0] is None else torch.stack(legals, 1), None, k)
+    return Rollout(env.batch, actions, mask, torch.stack(logps[:steps], 1) * mask, reward, torch.zeros_like(reward),
+                   None if legals[0] is None else torch.stack(legals[:steps], 1), None, k)
+
+
+def _spread(values: Tensor, rows: Tensor, count: int, rest: float | bool) -> Tensor:
+    """Values of some rows [N', ...] -> of all [N, ...], `rest` for the others."""
+    if len(rows) == count:
+        return values
+    return values.new_full((count, *values.shape[1:]), rest).index_copy(0, rows, values)
 
 
 def repeats(prefix: Tensor, n: int, actions: int) -> Tensor:

@@ -38,7 +38,8 @@ class SequenceEnv(VectorEnv):
     """N = B*k token-by-token episodes at once, in tensors on the device; the reward comes with the last action.
 
     Training loads a batch and calls `begin`, `legal` and `advance`; `reset` and `step` are gymnasium's words for the
-    same. Rows that have ended ignore their actions and earn nothing; nothing resets by itself.
+    same. Rows that have ended ignore their actions and earn nothing; nothing resets by itself. By `narrow` they leave
+    the play: `rows` are the numbers of those still in it, `playing` their problems.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
@@ -58,6 +59,7 @@ class SequenceEnv(VectorEnv):
         self.actions = torch.zeros(self.num_envs, self.horizon, dtype=torch.long, device=self.device)
         self.mask = torch.zeros(self.num_envs, self.horizon, dtype=torch.bool, device=self.device)
         self.done = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        self.playing, self.rows = self.batch, torch.arange(self.num_envs, device=self.device)
 
     @property
     def single_action_space(self) -> spaces.Discrete:
@@ -76,16 +78,35 @@ class SequenceEnv(VectorEnv):
         return gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
 
     def legal(self) -> Tensor | None:
-        """What may follow in every row [N, A]; None when all may."""
-        return self.task.legal(self.batch, self.actions[:, :self.steps])
+        """What may follow in every row in play [N, A]; None when all may."""
+        prefix = self.actions[:, :self.steps]
+        return self.task.legal(self.playing, prefix if len(self.rows) == self.num_envs else prefix[self.rows])
 
     def advance(self, action: Tensor) -> None:
-        """Take one action a row [N]; a row ends by STOP or by the horizon."""
+        """Take one action for each row in play [N]; a row ends by STOP or by the horizon."""
         assert self.steps < self.horizon, "the episode is over; call begin()"
         self.mask[:, self.steps] = ~self.done
+        if len(self.rows) < self.num_envs:
+            action = torch.zeros_like(self.actions[:, 0]).index_copy(0, self.rows, action)
         self.actions[:, self.steps] = torch.where(self.done, STOP, action)
         self.steps += 1
         self.done = self.done | (action == STOP) | (self.steps == self.horizon)
+
+    def narrow(self, share: float) -> tuple[Tensor, Tensor] | None:
+        """Let finished rows leave the play, if that leaves at most this share of its rows: places in it, or None.
+
+        The problems [B'] with an unfinished row stay, each with as many rows as the one that needs most; finished rows
+        fill up. Results are positions among the problems and rows [B'*k'] in play until now.
+        """
+        done = self.done[self.rows].view(len(self.playing), -1)                                  # [B, k]
+        need = (~done).sum(1)
+        problems, widest = need.nonzero().squeeze(1), int(need.max())
+        if len(problems) * widest > share * done.numel():
+            return None
+        first = done[problems].to(torch.uint8).argsort(dim=1, stable=True)[:, :widest]               # unfinished ones first
+        rows = (problems.unsqueeze(1) * done.shape[1] + first).flatten()
+        self.playing, self.rows = self.playing.take(problems), self.rows[rows]
+        return problems, rows
 
     def answers(self) -> tuple[Tensor, Tensor]:
         """Actions and mask [N, T] so far."""

@@ -54,6 +54,14 @@ class Batch:
         """The same problems on another device."""
         return _moved(self, device)
 
+    def take(self, problems: Tensor) -> Batch:
+        """The problems of these numbers [B'], with the same padding."""
+        cut = {one.name: getattr(self, one.name).index_select(0, problems) for one in fields(self)
+               if isinstance(getattr(self, one.name), Tensor)}
+        extra = {name: value.index_select(0, problems) for name, value in self.extra.items()}
+        examples = [self.examples[i] for i in problems.tolist()] if self.examples else ()
+        return replace(self, **cut, extra=extra, examples=examples)
+
     def rows(self, start: int, stop: int) -> Batch:
         """Problems start..stop-1, with the same padding."""
         cut = {one.name: getattr(self, one.name)[start:stop] for one in fields(self)

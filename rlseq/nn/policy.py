@@ -59,6 +59,15 @@ class State:
         """The same problems continued from other rows [N]; a row may only take the past of its own problem's rows."""
         return replace(self, past=tuple(part.index_select(0, rows) for part in self.past))
 
+    def narrow(self, problems: Tensor, rows: Tensor) -> State:
+        """Some problems [B'] continued with some of their rows, as many for each [B'*k']."""
+        def taken(parts: tuple[Tensor, ...], index: Tensor) -> tuple[Tensor, ...]:
+            return tuple(part.index_select(0, index) for part in parts)
+        states, mask, summary = taken((self.memory.states, self.memory.mask, self.memory.summary), problems)
+        memory = Memory(states, mask, summary, self.memory.batch.take(problems))
+        head_keys = None if self.head_keys is None else self.head_keys.index_select(0, problems)
+        return State(memory, taken(self.keys, problems), head_keys, taken(self.past, rows), len(rows) // len(problems))
+
 
 class Policy(nn.Module):
     """pi(answer | source), autoregressive. Rows n = 0..N-1 answer problems n // k; a source is encoded once."""

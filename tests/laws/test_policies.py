@@ -1,5 +1,6 @@
 """Laws of policies: two faces that agree, sound probabilities, and nothing that leaks between rows, steps and padding."""
 
+import math
 from dataclasses import replace
 from functools import cache
 
@@ -7,10 +8,10 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from rlseq import tasks
+from rlseq import decode, tasks
 from rlseq.env import SequenceEnv, through_stop
 from rlseq.nn import heads
-from rlseq.nn.policy import Shape
+from rlseq.nn.policy import Shape, State
 from rlseq.types import STOP, Batch, Sizes
 from tests.toys import TINY, configured, gradient, task_for, tiny_policy, tiny_shape
 
@@ -216,3 +217,25 @@ def test_k_answers_to_a_source_equal_k_copies_of_the_source(case):
     mask = through_stop(actions)
     one, other = (score(policy, some, actions, legal).logp * mask for some in (batch, twice))
     assert close(one, other) and close(gradient(one.sum(), policy), gradient(other.sum(), policy))
+
+
+@pytest.mark.parametrize("name, task", YAMLS)
+def test_rows_that_leave_when_finished_change_nothing(name, task, monkeypatch):
+    policy, batch, _ = real(name, task)
+    for part in policy.modules():
+        if isinstance(part, heads.Vocabulary):
+            part.bias.data[STOP] += math.log(len(part.bias)) - 1      # so that answers end at many lengths
+    env, rollouts, left, narrow = SequenceEnv(task_for(task, configured("policy")[name]["head"])), [], [], State.narrow
+    monkeypatch.setattr(State, "narrow", lambda self, *kept: left.append(len(kept[1])) or narrow(self, *kept))
+    env.load(batch)
+    env.horizon = min(env.horizon, 12)
+    for share in (0.0, 0.99):                                         # never; as soon as one row can
+        monkeypatch.setattr(decode, "NARROW", share)
+        torch.manual_seed(1)
+        rollouts.append(decode.sample(policy, env, 3))
+    one, other = rollouts
+    assert left, "every row ended at the same step; nothing was compared"
+    assert torch.equal(one.actions, other.actions) and torch.equal(one.mask, other.mask)
+    assert close(one.logp, other.logp) and torch.equal(one.reward, other.reward)
+    if one.legal is not None:
+        assert torch.equal(one.legal[one.mask], other.legal[one.mask])
