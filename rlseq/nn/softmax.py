@@ -85,5 +85,5 @@ def _detail_slope(logp: Tensor, by_entropy: Tensor, by_smooth: Tensor, entropy: 
     """What entropy and smoothing term add to the gradient of the logits: [rows, A]; gradients and entropy [rows, 1]."""
     possible = logp > NEVER / 2
     p = logp.exp()
-    smooth = possible / possible.sum(1, keepdim=True) - p
+    smooth = possible.to(p.dtype) / possible.sum(1, keepdim=True) - p
     return (by_smooth * smooth).addcmul_(p * (logp * possible + entropy), by_entropy, value=-1)
