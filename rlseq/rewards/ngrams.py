@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .bits import common_ngrams
+
 ORDER = 4
 
 
@@ -19,11 +21,10 @@ def sentence_bleu_ids(answers: Tensor, mask: Tensor, references: Tensor, referen
     answers, mask: [N, T]; references, reference_mask: [B, R, L], N = B*k, a reference without any token is padding
     unless it is the first. Masks leave STOP out and are True without gaps from the left.
     """
-    k = answers.shape[0] // max(references.shape[0], 1)
-    references, reference_mask = (one.repeat_interleave(k, 0) for one in (references, reference_mask))   # [N, R, L]
-    matches = ngram_matches(answers, mask, references, reference_mask)                                    # [N, 4]
-    length = mask.sum(1)                                                                                  # [N]
-    reference_length = closest_length(length, reference_mask)
+    matches = common_ngrams(answers, mask, references, reference_mask, ORDER)                             # [N, 4]
+    length, lengths = mask.sum(1), reference_mask.sum(2)                                                  # [N], [B, R]
+    lengths = lengths.repeat_interleave(len(answers) // max(len(references), 1), 0)                       # [N, R]
+    reference_length = closest_length(length, lengths)
     orders = torch.arange(ORDER, device=answers.device)
     totals = (length[:, None] - orders).clamp(min=0)                                                      # [N, 4]
     missed = ((matches == 0) & (totals > 0)).cumsum(1)
@@ -31,41 +32,13 @@ def sentence_bleu_ids(answers: Tensor, mask: Tensor, references: Tensor, referen
     counted = totals > 0
     mean_log = (precision.log() * counted).sum(1) / counted.sum(1).clamp(min=1)
     brevity = (1 - reference_length.double() / length.clamp(min=1)).clamp(max=0)
-    right = (length == 0) & ~reference_mask[:, 0].any(1)
+    right = (length == 0) & (lengths[:, 0] == 0)
     return torch.where(matches.any(1), (brevity + mean_log).exp(), right.double())
 
 
-def ngram_matches(answers: Tensor, mask: Tensor, references: Tensor, reference_mask: Tensor) -> Tensor:
-    """Clipped matches of 1-grams to 4-grams [N, 4]: an n-gram counts as often as the reference that has it most often.
-
-    answers, mask: [N, T]; references, reference_mask: [N, R, L]. Exact, without hashing: two n-grams are equal where
-    an n-1-gram and the next token are, so equality runs along the diagonals of a token-by-token comparison.
-    """
-    same = _equal(answers[:, None], mask[:, None], references, reference_mask)          # [N, R, T, L]
-    own = _equal(answers, mask, answers, mask)                                          # [N, T, T]
-    same_tokens, own_tokens, matches = same, own, []
-    for order in range(ORDER):
-        if order:
-            same, own = _longer(same, same_tokens, order), _longer(own, own_tokens, order)
-        allowed = same.sum(-1).amax(1)                                                  # [N, t] most in one reference
-        before = own.tril(diagonal=-1).sum(-1)                                          # [N, t] earlier in the answer
-        matches.append((before < allowed).sum(1))
-    return torch.stack(matches, 1)
-
-
-def closest_length(length: Tensor, reference_mask: Tensor) -> Tensor:
-    """[N], [N, R, L] -> [N] length of the reference closest to the answer's; the shorter of two equally close."""
-    lengths = reference_mask.sum(2)                                                     # [N, R]
+def closest_length(length: Tensor, lengths: Tensor) -> Tensor:
+    """[N] and [N, R] -> [N] length of the reference closest to the answer's; the shorter of two equally close."""
     real = lengths > 0
     real[:, 0] = True
     distance = (lengths - length[:, None]).abs() * 2 + (lengths > length[:, None])
     return lengths.gather(1, distance.masked_fill(~real, 2**40).argmin(1, keepdim=True)).squeeze(1)
-
-
-def _equal(one: Tensor, one_mask: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:
-    return (one[..., :, None] == other[..., None, :]) & one_mask[..., :, None] & other_mask[..., None, :]
-
-
-def _longer(ngrams: Tensor, tokens: Tensor, order: int) -> Tensor:
-    """Equality of n-grams at [.., i, j] -> of n+1-grams: equal here, and the tokens `order` further on are equal."""
-    return ngrams[..., :-1, :-1] & tokens[..., order:, order:]

@@ -8,17 +8,15 @@ all of itself with it: a missing, repeated, invented or misplaced value costs. V
 import torch
 from torch import Tensor
 
+from .bits import longest_common
+
 
 def common(left: Tensor, right: Tensor) -> Tensor:
     """Length of the longest common subsequence of each pair of rows: [N, T], [N, S] long -> [N] long.
 
-    Negative entries match nothing. One step a column of `left`: the row of the dynamic programme is a running maximum.
+    Negative entries match nothing.
     """
-    best = torch.zeros(len(right), right.shape[1] + 1, dtype=torch.long, device=right.device)
-    for column in left.unbind(1):
-        match = (column[:, None] == right) & (right >= 0)
-        best[:, 1:] = torch.maximum(best[:, 1:], best[:, :-1] + match).cummax(1).values
-    return best[:, -1]
+    return longest_common(left, left >= 0, right[:, None], right[:, None] >= 0)[:, 0]
 
 
 def _f1(shared: Tensor, *masks: Tensor) -> Tensor:

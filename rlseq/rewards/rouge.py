@@ -13,6 +13,7 @@ from rouge_score import rouge_scorer, tokenizers
 from torch import Tensor
 
 from ..types import STOP, Batch, pad
+from .bits import common_ngrams, longest_common
 
 Kind = Literal["rougeL", "rouge1", "rouge2"]
 KINDS: tuple[Kind, ...] = ("rougeL", "rouge1", "rouge2")
@@ -26,48 +27,26 @@ def rouge_l_ids(hypothesis: Tensor, mask: Tensor, references: Tensor, references
     hypothesis, mask: [N, T]; references, references_mask: [B, G, R], row n answers problem n // (N / B); all padded at
     the end. Masks are True where a token counts: no STOP. Result: [N] float64, 0 for an empty answer or no reference.
     """
-    return _best(_common_subsequence, hypothesis, mask, references, references_mask)
+    overlap = longest_common(hypothesis, mask, references, references_mask)
+    return _best_f1(overlap, mask.sum(1), references_mask.sum(2))
 
 
 def rouge_n_ids(hypothesis: Tensor, mask: Tensor, references: Tensor, references_mask: Tensor, n: int) -> Tensor:
     """F1 of the n-grams, each counted as often as both sides have it (Lin 2004, section 2); shapes as `rouge_l_ids`."""
     assert n >= 1, n
-    return _best(lambda *sides: _common_ngrams(*sides, n), hypothesis, mask, references, references_mask)
+    several, k = references.shape[1], len(hypothesis) // max(len(references), 1)
+    ours = (one.repeat_interleave(several, 0) for one in (hypothesis, mask))
+    theirs = (one.repeat_interleave(k, 0).flatten(0, 1)[:, None] for one in (references, references_mask))
+    overlap = common_ngrams(*ours, *theirs, n)[:, n - 1].view(len(hypothesis), several)
+    return _best_f1(overlap, *((one - n + 1).clamp(min=0) for one in (mask.sum(1), references_mask.sum(2))))
 
 
-def _best(common: Callable, hypothesis: Tensor, mask: Tensor, references: Tensor, references_mask: Tensor) -> Tensor:
-    """[N] best F1 over G references; `common` takes each answer beside each of its references, N * G rows."""
-    problems, several, length = references.shape
-    rows = len(hypothesis)
-    if not rows * several:
-        return torch.zeros(rows, dtype=torch.float64, device=hypothesis.device)
-    sides = (hypothesis.repeat_interleave(several, 0), mask.repeat_interleave(several, 0),
-             references.repeat_interleave(rows // problems, 0).view(rows * several, length),
-             references_mask.repeat_interleave(rows // problems, 0).view(rows * several, length))
-    overlap, tokens = common(*sides)                                                    # [N * G] each
-    return (2 * overlap.double() / tokens.clamp(min=1)).view(rows, several).amax(1)
-
-
-def _common_subsequence(hypothesis: Tensor, mask: Tensor, reference: Tensor, reference_mask: Tensor):
-    """Longest common subsequence of [rows, T] and [rows, R]; tokens of both. One pass over T for all rows at once."""
-    length = reference.new_zeros(len(reference), reference.shape[1] + 1)  # per prefix of the reference
-    for step in range(hypothesis.shape[1]):
-        same = (hypothesis[:, step:step + 1] == reference) & reference_mask & mask[:, step:step + 1]
-        length[:, 1:] = torch.maximum(length[:, 1:], length[:, :-1] + same).cummax(1).values
-    return length[:, -1], mask.sum(1) + reference_mask.sum(1)
-
-
-def _common_ngrams(hypothesis: Tensor, mask: Tensor, reference: Tensor, reference_mask: Tensor, n: int):
-    """N-grams common to both, clipped; n-grams of both. The m-th copy of an n-gram counts if the reference has m."""
-    def windows(ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        ids, real = (torch.nn.functional.pad(one, (0, max(n - one.shape[1], 0))) for one in (ids, real))
-        return ids.unfold(1, n, 1), real.unfold(1, n, 1).all(2)       # [rows, windows, n], [rows, windows]
-
-    ours, ours_real = windows(hypothesis, mask)
-    theirs, theirs_real = windows(reference, reference_mask)
-    again = (ours.unsqueeze(2) == ours.unsqueeze(1)).all(3).tril().sum(2)               # which copy this one is, from 1
-    there = ((ours.unsqueeze(2) == theirs.unsqueeze(1)).all(3) & theirs_real.unsqueeze(1)).sum(2)
-    return ((again <= there) & ours_real).sum(1), ours_real.sum(1) + theirs_real.sum(1)
+def _best_f1(overlap: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
+    """[N] best F1 over G references: [N, G] in common of [N] and [B, G] tokens or n-grams of each side."""
+    if not overlap.numel():
+        return torch.zeros(len(overlap), dtype=torch.float64, device=overlap.device)
+    total = ours[:, None] + theirs.repeat_interleave(len(ours) // len(theirs), 0)
+    return (2 * overlap.double() / total.clamp(min=1)).amax(1)
 
 
 @lru_cache
