@@ -1,0 +1,35 @@
+"""What one competitor is told, and what it gives back: a callable that does one unit of work. Needs torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+Repetition = Callable[[], float]     # does the work once; how many units (tokens, steps, pairs) that was
+
+SOURCES, LENGTH, ANSWERS, WORDS, WIDTH, HEADS, INNER, LAYERS = 64, 30, 5, 8000, 256, 4, 1024, 3      # W1 to W3
+
+
+@dataclass(frozen=True)
+class Job:
+    """The same for every competitor of a run."""
+
+    data: str = ""              # folder of Multi30k; empty: a synthetic corpus of the same lengths
+    threads: int = 2
+    device: str = "cpu"
+    seed: int = 0
+    quick: bool = False         # a fraction of the work, for a look
+    facts: dict[str, object] = field(default_factory=dict)     # what a competitor has to say of itself
+
+
+def prepared(job: Job) -> None:
+    """Threads and seed, before anything is built."""
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(job.seed)
+
+
+def sources(job: Job) -> int:
+    """Sources of a batch in W1 to W3."""
+    return SOURCES // 4 if job.quick else SOURCES

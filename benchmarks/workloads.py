@@ -1,0 +1,70 @@
+"""Which competitors each workload has. A competitor is a function `module:function` of this package, and its arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """`make` names the function that prepares it; `python` the interpreter it may need (`--python NAME=PATH`)."""
+
+    name: str
+    kind: Literal["ours", "peer", "limit"]
+    make: str
+    arguments: tuple[str, ...] = ()
+    python: str = ""
+    quick: bool = False              # takes part in --quick
+    inverse: bool = False            # the value is seconds for a unit, not units for a second
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One table."""
+
+    name: str
+    title: str
+    unit: str
+    competitors: tuple[Competitor, ...]
+    goals: tuple[tuple[str, str, float], ...] = ()       # (our row, the row it is held against, the ratio wanted)
+
+
+W1 = Workload("W1", "Transformer roll-out: 64 sources x 30 tokens, encoder included", "tokens/s", (
+    Competitor("rlseq", "ours", "ours:rollout", quick=True),
+    Competitor("rlseq-bf16", "ours", "ours:rollout", ("bf16",)),
+    Competitor("hf-marian", "peer", "hf:rollout", ("marian",), quick=True),
+    Competitor("hf-marian-bf16", "peer", "hf:rollout", ("marian", "bf16")),
+    Competitor("hf-bart", "peer", "hf:rollout", ("bart",)),
+    Competitor("hf-t5", "peer", "hf:rollout", ("t5",)),
+    Competitor("torch-transformer", "peer", "plain:rollout"),
+    Competitor("limit", "limit", "limits:rollout", quick=True),
+    Competitor("limit-mkl", "limit", "limits:rollout", ("mkl",)),
+    Competitor("limit-bf16", "limit", "limits:rollout", ("bf16",)),
+), goals=(("rlseq", "hf-marian", 4.0), ("rlseq", "limit", 0.7)))
+
+W2 = Workload("W2", "MLE step, dropout 0.1, batches of 64 sources", "target tokens/s", (
+    Competitor("rlseq", "ours", "ours:mle", quick=True),
+    Competitor("rlseq-bucketed", "ours", "ours:mle", ("fp32", "bucketed")),
+    Competitor("rlseq-bf16", "ours", "ours:mle", ("bf16",)),
+    Competitor("hf-marian", "peer", "hf:mle", ("marian",), quick=True),
+    Competitor("hf-marian-bf16", "peer", "hf:mle", ("marian", "bf16")),
+    Competitor("hf-bart", "peer", "hf:mle", ("bart",)),
+    Competitor("hf-t5", "peer", "hf:mle", ("t5",)),
+    Competitor("torch-transformer", "peer", "plain:mle"),
+    Competitor("limit", "limit", "limits:mle", quick=True),
+    Competitor("limit-mkl", "limit", "limits:mle", ("mkl",)),
+    Competitor("limit-bf16", "limit", "limits:mle", ("bf16",)),
+), goals=(("rlseq", "hf-marian", 3.0), ("rlseq", "joeynmt", 3.0)))
+
+W3 = Workload("W3", "REINFORCE step: 64 sources x 5 answers x 30 tokens, sentence BLEU, leave-one-out", "steps/s", (
+    Competitor("rlseq", "ours", "ours:reinforce", quick=True),
+    Competitor("rlseq-bf16", "ours", "ours:reinforce", ("bf16",)),
+    Competitor("hf-trl", "peer", "hf:reinforce", quick=True),
+    Competitor("hf-trl-bf16", "peer", "hf:reinforce", ("bf16",)),
+    Competitor("limit", "limit", "limits:reinforce", quick=True),
+    Competitor("limit-mkl", "limit", "limits:reinforce", ("mkl",)),
+    Competitor("limit-bf16", "limit", "limits:reinforce", ("bf16",)),
+), goals=(("rlseq", "hf-trl", 4.0), ("rlseq-bf16", "hf-trl", 5.0)))
+
+WORKLOADS = {one.name: one for one in (W1, W2, W3)}
