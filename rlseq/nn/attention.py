@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..types import NEVER
 from .additive import energies, exponentials
-from .linear import Linear
+from .linear import Linear, product
 
 Kind = Literal["none", "dot", "bilinear", "additive", "cosine"]
 WORTH = 0.95        # share of real positions above which packing costs more than it saves
@@ -99,16 +99,24 @@ WHOLE = Packing(None)
 
 
 class MultiHead(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017) with fused kernels; queries of one source share its keys."""
+    """Multi-head attention (Vaswani et al. 2017) with fused kernels; queries of one source share its keys.
+
+    `project` holds the projections of queries, keys and values one below the other, so that a step makes one product.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"policy.width={width} is not a multiple of policy.heads={heads}")
         self.heads, self.dropout = heads, dropout
-        self.query = Linear(width, width)
-        self.key_value = Linear(width, 2 * width)
+        self.project = Linear(width, 3 * width)
         self.out = Linear(width, width)
+        self.register_load_state_dict_pre_hook(_join_projections)
+
+    def _projected(self, rows: Tensor, first: int, last: int) -> Tensor:
+        """[.., H] -> projections first..last - 1 of (query, key, value) side by side [.., (last - first) * H]."""
+        cut = slice(first * rows.shape[-1], last * rows.shape[-1])
+        return product(rows, self.project.weight[cut], self.project.bias[cut])
 
     def split(self, rows: Tensor) -> Tensor:
         """[N, T, H] -> [N, heads, T, H / heads]."""
@@ -116,20 +124,53 @@ class MultiHead(nn.Module):
 
     def keys(self, states: Tensor, packing: Packing = WHOLE) -> tuple[Tensor, Tensor]:
         """[B, S, H], packed -> keys and values, each [B, heads, S, H / heads]."""
-        key, value = packing.unpack(self.key_value(states)).chunk(2, dim=-1)
+        key, value = packing.unpack(self._projected(states, 1, 3)).chunk(2, dim=-1)
         return self.split(key), self.split(value)
 
-    def forward(self, query: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor | None = None, causal: bool = False,
-                packing: Packing = WHOLE) -> Tensor:
-        """Queries [N, T, H], packed; mask broadcasts to [B, heads, Q, S], True where seen -> [N, T, H], packed."""
-        asked = packing.unpack(self.query(query))
-        found = F.scaled_dot_product_attention(self.split(fold(asked, len(keys[0]))), *keys, attn_mask=mask,
+    def own(self, states: Tensor, mask: Tensor | None, causal: bool, packing: Packing = WHOLE) -> Tensor:
+        """Self-attention of [N, T, H], packed; mask broadcasts to [N, heads, T, T], True where seen."""
+        asked, key, value = packing.unpack(self.project(states)).chunk(3, dim=-1)
+        return self._found(asked, self.split(key), self.split(value), mask, causal, packing)
+
+    def forward(self, query: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor, packing: Packing = WHOLE) -> Tensor:
+        """Queries [N, T, H], packed, to B sources; mask broadcasts to [B, heads, Q, S] -> [N, T, H], packed."""
+        return self._found(packing.unpack(self._projected(query, 0, 1)), *keys, mask, False, packing)
+
+    def _found(self, asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool,
+               packing: Packing) -> Tensor:
+        found = F.scaled_dot_product_attention(self.split(fold(asked, len(key))), key, value, attn_mask=mask,
                                                is_causal=causal, dropout_p=self.dropout if self.training else 0.0)
         return self.out(packing.pack(found.transpose(1, 2).reshape(asked.shape)))
 
+    def step(self, states: Tensor, cache: Tensor, place: int) -> tuple[Tensor, Tensor]:
+        """Self-attention of one new position [N, H] over the cache [N, >= place, 2, heads, H / heads] of those before."""
+        asked, *new = self.project(states).view(len(states), 3, self.heads, -1).split([1, 2], dim=1)
+        cache = _remember(cache, place, new[0])
+        key, value = cache[:, :place + 1].permute(2, 0, 3, 1, 4)                      # [N, heads, place + 1, H / heads]
+        found = F.scaled_dot_product_attention(asked.transpose(1, 2), key, value)
+        return self.out(found.view(states.shape)), cache
+
     def probabilities(self, query: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor, packing: Packing = WHOLE) -> Tensor:
         """The same attention written out, mean over heads: [N, T, S], rows sum to 1."""
-        asked = packing.unpack(self.query(query))
+        asked = packing.unpack(self._projected(query, 0, 1))
         energy = self.split(fold(asked, len(keys[0]))) @ keys[0].transpose(2, 3) / math.sqrt(keys[0].shape[-1])
         energy = energy.to(torch.promote_types(energy.dtype, torch.float32)).masked_fill(~mask, NEVER)
         return energy.softmax(-1).mean(1).view(*asked.shape[:2], -1)
+
+
+def _remember(cache: Tensor, place: int, new: Tensor) -> Tensor:
+    """The cache [N, room, ...] with `new` [N, ...] at a place; without a graph in the same memory, which grows twofold."""
+    if torch.is_grad_enabled():
+        return torch.cat([cache[:, :place], new.unsqueeze(1)], 1)
+    if place == cache.shape[1]:
+        cache = torch.cat([cache.to(new.dtype), new.new_empty(len(cache), max(place, 16), *cache.shape[2:])], 1)
+    cache[:, place] = new
+    return cache
+
+
+def _join_projections(module: MultiHead, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Read the weights of versions that kept the query's projection apart."""
+    for kind in ("weight", "bias"):
+        parts = [state.pop(f"{prefix}{name}.{kind}", None) for name in ("query", "key_value")]
+        if None not in parts:
+            state[f"{prefix}project.{kind}"] = torch.cat(parts)

@@ -1,6 +1,7 @@
-"""Decoders. One `forward` serves both faces: T actions at once, or T = 1 with a past, so that they agree.
+"""Decoders with two faces that agree: `forward` takes whole answers at once, `step` one action more, with a past.
 
-A past is a tuple of tensors whose first dimension is N; nothing else changes from step to step.
+A past is a tuple of tensors whose first dimension is N; nothing else changes from step to step. A step may write into
+the memory of the past it is given, so continue from what it returns. Stepping never drops out.
 """
 
 from typing import Literal
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from . import lstm
 from .attention import Attention, Kind, MultiHead, Packing, read, weights
-from .encoders import FeedForward, Memory, sinusoids, switch_dropout
+from .encoders import FeedForward, Memory, places, switch_dropout
 from .linear import Linear
 
 Past = tuple[Tensor, ...]
@@ -50,10 +51,20 @@ class RecurrentDecoder(nn.Module):
         first = torch.tanh(self.first(memory.summary)).repeat_interleave(k, 0)
         return first.view(len(first), self.parts, self.cell.num_layers, -1).unbind(1)      # each [N, layers, H]
 
-    def forward(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, mask: Tensor | None = None,
-                attend: bool = False) -> tuple[Tensor, Tensor | None, Past]:
-        """Fed vectors [N, T, H] -> states [N, T, H], attention [N, T, S] if there is any, the past after them."""
-        states, past = self._states(self.dropout(fed), past, mask)
+    def forward(self, fed: Tensor, memory: Memory, keys: Keys, mask: Tensor | None = None,
+                attend: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Fed vectors [N, T, H] -> states [N, T, H], attention [N, T, S] if there is any; mask [N, T] hides padding."""
+        past = self.start(memory, len(fed) // len(memory.mask))
+        states, attention = self._attended(self._states(self.dropout(fed), past, mask)[0], memory, keys)
+        return self.dropout(states), attention
+
+    def step(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, place: int) -> tuple[Tensor, Past]:
+        """The vector fed at a place [N, H] -> its state [N, H] and the past after it."""
+        states, past = self._states(fed.unsqueeze(1), past, None)
+        return self._attended(states, memory, keys)[0].squeeze(1), past
+
+    def _attended(self, states: Tensor, memory: Memory, keys: Keys) -> tuple[Tensor, Tensor | None]:
+        """States of the cell [N, T, H] -> o [N, T, H] and the attention [N, T, S], if there is any."""
         attention = None
         if self.attention is None:
             rows, steps = states.shape[:2]
@@ -61,7 +72,7 @@ class RecurrentDecoder(nn.Module):
         else:
             attention = weights(self.attention(states, keys[0]), memory.mask)
             context = read(attention, memory.states)
-        return self.dropout(torch.tanh(self.combine(torch.cat([states, context], -1)))), attention, past
+        return torch.tanh(self.combine(torch.cat([states, context], -1))), attention
 
     def _states(self, fed: Tensor, past: Past, mask: Tensor | None) -> tuple[Tensor, Past]:
         """The cell alone: states [N, T, H] and the past after them; what lies beyond a row's mask is unspecified."""
@@ -94,29 +105,29 @@ class TransformerDecoder(nn.Module):
         return tuple(part for layer in self.layers for part in layer.cross.keys(states, packing))
 
     def start(self, memory: Memory, k: int) -> Past:
-        """Empty caches [N, heads, 0, H / heads]."""
-        rows = len(memory.states) * k
-        empty = memory.states.new_empty(rows, self.heads, 0, self.width // self.heads)
-        return (empty,) * (2 * len(self.layers))
+        """Empty caches of keys and values, one a layer: [N, 0, 2, heads, H / heads]."""
+        return (memory.states.new_empty(len(memory.states) * k, 0, 2, self.heads, self.width // self.heads),) * len(self.layers)
 
-    def forward(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, mask: Tensor | None = None,
-                attend: bool = False) -> tuple[Tensor, Tensor | None, Past]:
-        """Fed vectors [N, T, H] -> states [N, T, H], attention [N, T, S] of the last layer if asked, the past.
+    def forward(self, fed: Tensor, memory: Memory, keys: Keys, mask: Tensor | None = None,
+                attend: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Fed vectors [N, T, H] -> states [N, T, H], and attention [N, T, S] of the last layer if asked.
 
         What the mask [N, T] hides is not computed: its states are 0.
         """
-        before, steps = past[0].shape[2], fed.shape[1]
-        assert before == 0 or steps == 1, (before, steps)
-        place = torch.arange(before, before + steps, device=fed.device)
-        packing = Packing(mask)
-        states = packing.pack(self.dropout(fed + sinusoids(place, self.width).to(fed.dtype)))
-        seen, after, attention = memory.mask[:, None, None, :], (), None
+        packing, seen, attention = Packing(mask), memory.mask[:, None, None, :], None
+        states = packing.pack(self.dropout(fed + places(0, fed.shape[1], fed)))
         for number, layer in enumerate(self.layers):
-            own = slice(2 * number, 2 * number + 2)
             want = attend and number == len(self.layers) - 1
-            states, cache, attention = layer(states, keys[own], seen, past[own], packing, want)
-            after += cache
-        return packing.unpack(self.norm(states)), attention, after
+            states, attention = layer(states, keys[2 * number:2 * number + 2], seen, packing, want)
+        return packing.unpack(self.norm(states)), attention
+
+    def step(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, place: int) -> tuple[Tensor, Past]:
+        """The vector fed at a place [N, H] -> its state [N, H] and the past after it."""
+        states, seen, after = fed + places(place, place + 1, fed), memory.mask[:, None, None, :], ()
+        for number, (layer, cache) in enumerate(zip(self.layers, past, strict=True)):
+            states, cache = layer.step(states, keys[2 * number:2 * number + 2], seen, cache, place)
+            after += (cache,)
+        return self.norm(states), after
 
 
 class DecoderLayer(nn.Module):
@@ -129,13 +140,14 @@ class DecoderLayer(nn.Module):
         self.feedforward = FeedForward(width, feedforward, dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, keys: Keys, seen: Tensor, past: Past, packing: Packing,
-                attend: bool) -> tuple[Tensor, Past, Tensor | None]:
-        normal = self.own_norm(states)
-        cache = tuple(torch.cat([old, new], 2) if old.shape[2] else new
-                      for old, new in zip(past, self.own.keys(normal, packing), strict=True))
-        states = states + self.dropout(self.own(normal, cache, None, past[0].shape[2] == 0, packing))
+    def forward(self, states: Tensor, keys: Keys, seen: Tensor, packing: Packing, attend: bool) -> tuple[Tensor, Tensor | None]:
+        states = states + self.dropout(self.own.own(self.own_norm(states), None, True, packing))
         normal = self.cross_norm(states)
-        states = states + self.dropout(self.cross(normal, keys, seen, packing=packing))
-        attention = self.cross.probabilities(normal, keys, seen, packing) if attend else None
-        return self.feedforward(states), cache, attention
+        states = states + self.dropout(self.cross(normal, keys, seen, packing))
+        return self.feedforward(states), self.cross.probabilities(normal, keys, seen, packing) if attend else None
+
+    def step(self, states: Tensor, keys: Keys, seen: Tensor, cache: Tensor, place: int) -> tuple[Tensor, Tensor]:
+        found, cache = self.own.step(self.own_norm(states), cache, place)
+        states = states + found
+        states = states + self.cross(self.cross_norm(states).unsqueeze(1), keys, seen).squeeze(1)
+        return self.feedforward(states), cache

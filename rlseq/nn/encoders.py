@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -26,11 +27,17 @@ class Memory:
     batch: Batch        # the problems themselves: copy ids, number of actions
 
 
-def sinusoids(positions: Tensor, width: int) -> Tensor:
-    """Positions [T] -> sinusoidal codes [T, H] (Vaswani et al. 2017, section 3.5)."""
-    rate = torch.exp(torch.arange(0, width, 2, device=positions.device) * (-math.log(10000.0) / width))
-    angle = positions.unsqueeze(1) * rate
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
+@lru_cache(maxsize=64)
+def sinusoids(length: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Sinusoidal codes of positions 0..length-1, [length, H] (Vaswani et al. 2017, section 3.5)."""
+    rate = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
+    angle = torch.arange(length, device=device).unsqueeze(1) * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width].to(dtype)
+
+
+def places(first: int, last: int, like: Tensor) -> Tensor:
+    """Codes of positions first..last-1 for vectors [.., H]; tables are made for powers of 2 and kept."""
+    return sinusoids(max(64, 1 << (last - 1).bit_length()), like.shape[-1], like.device, like.dtype)[first:last]
 
 
 class Words(nn.Module):
@@ -56,8 +63,7 @@ class Source(nn.Module):
     def forward(self, source: Tensor) -> Tensor:
         embedded = self.embed(source)
         if self.positions == "sinusoidal":
-            place = torch.arange(source.shape[1], device=source.device)
-            embedded = embedded + sinusoids(place, self.width).to(embedded.dtype)
+            embedded = embedded + places(0, source.shape[1], embedded)
         return self.dropout(embedded)
 
 
@@ -133,8 +139,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, seen: Tensor, packing: Packing) -> Tensor:
-        normal = self.norm(states)
-        states = states + self.dropout(self.attention(normal, self.attention.keys(normal, packing), seen, packing=packing))
+        states = states + self.dropout(self.attention.own(self.norm(states), seen, False, packing))
         return self.feedforward(states)
 
 

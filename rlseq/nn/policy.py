@@ -54,6 +54,7 @@ class State:
     head_keys: Tensor | None
     past: Past
     k: int
+    place: int = 0            # actions taken so far
 
     def select(self, rows: Tensor) -> State:
         """The same problems continued from other rows [N]; a row may only take the past of its own problem's rows."""
@@ -66,7 +67,8 @@ class State:
         states, mask, summary = taken((self.memory.states, self.memory.mask, self.memory.summary), problems)
         memory = Memory(states, mask, summary, self.memory.batch.take(problems))
         head_keys = None if self.head_keys is None else self.head_keys.index_select(0, problems)
-        return State(memory, taken(self.keys, problems), head_keys, taken(self.past, rows), len(rows) // len(problems))
+        return replace(self, memory=memory, keys=taken(self.keys, problems), head_keys=head_keys,
+                       past=taken(self.past, rows), k=len(rows) // len(problems))
 
 
 class Policy(nn.Module):
@@ -98,11 +100,9 @@ class Policy(nn.Module):
 
     def _decode(self, memory: Memory, fed: Tensor, mask: Tensor | None,
                 attend: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        k = len(fed) // len(memory.mask)
         first = self.first.expand(len(fed), 1, -1).to(memory.states.dtype)
         vectors = torch.cat([first, self.head.embed(fed[:, :-1], memory)], 1) if fed.shape[1] > 1 else first
-        states, attention, _ = self.decoder(vectors, memory, self.decoder.keys(memory), self.decoder.start(memory, k),
-                                            mask, attend)
+        states, attention = self.decoder(vectors, memory, self.decoder.keys(memory), mask, attend)
         return states, attention, self.head.keys(memory)
 
     def score(self, rollout: Rollout, detail: bool = False, attend: bool = False) -> Scores:
@@ -122,12 +122,12 @@ class Policy(nn.Module):
         """The actions just taken [N] (None at first), what may follow [N, A] -> log pi [N, A] and the next state."""
         memory = state.memory
         if action is None:
-            fed = self.first.expand(len(memory.mask) * state.k, 1, -1).to(memory.states.dtype)
+            fed = self.first.expand(len(memory.mask) * state.k, -1).to(memory.states.dtype)
         else:
-            fed = self.head.embed(action.unsqueeze(1), memory)
-        states, _, past = self.decoder(fed, memory, state.keys, state.past)
-        logits = self.head.logits(states, memory, state.head_keys).squeeze(1)
-        return log_probabilities(logits, legal), replace(state, past=past)
+            fed = self.head.embed(action.unsqueeze(1), memory).squeeze(1)
+        states, past = self.decoder.step(fed, memory, state.keys, state.past, state.place)
+        logits = self.head.logits(states.unsqueeze(1), memory, state.head_keys).squeeze(1)
+        return log_probabilities(logits, legal), replace(state, past=past, place=state.place + 1)
 
 
 def make_policy(sizes: Sizes, shape: Shape) -> Policy:

@@ -55,7 +55,7 @@ def test_multi_head_is_softmax_of_scaled_products_head_by_head():
     many = MultiHead(6, 2, 0.0).double()
     query, states = torch.randn(1, 4, 6).double(), torch.randn(1, 5, 6).double()
     mask = torch.tensor([True, True, True, False, True])
-    q, (k, v) = many.query(query)[0], many.key_value(states)[0].chunk(2, dim=1)
+    (q, _, _), (_, k, v) = (many.project(one)[0].chunk(3, dim=1) for one in (query, states))
     parts, p = [], []
     for head in (slice(0, 3), slice(3, 6)):
         energy = (q[:, head] @ k[:, head].T / math.sqrt(3)).masked_fill(~mask, -math.inf)
@@ -64,6 +64,29 @@ def test_multi_head_is_softmax_of_scaled_products_head_by_head():
     keys = many.keys(states)
     assert torch.allclose(many(query, keys, mask[None, None, None])[0], many.out(torch.cat(parts, 1)), atol=1e-12)
     assert torch.allclose(many.probabilities(query, keys, mask[None, None, None])[0], (p[0] + p[1]) / 2, atol=1e-12)
+
+
+def test_self_attention_step_by_step_equals_self_attention_at_once():
+    torch.manual_seed(0)
+    many = MultiHead(6, 2, 0.0).double()
+    states = torch.randn(3, 40, 6).double()                              # more steps than a fresh cache has room for
+    whole = many.own(states, None, True)
+    for graph in (True, False):
+        cache = states.new_empty(3, 0, 2, 2, 3)
+        with torch.set_grad_enabled(graph):
+            for place in range(40):
+                found, cache = many.step(states[:, place], cache, place)
+                assert torch.allclose(found, whole[:, place], atol=1e-12, rtol=0)
+
+
+def test_weights_of_earlier_versions_are_read():
+    many, earlier = MultiHead(6, 2, 0.0), MultiHead(6, 2, 0.0).state_dict()
+    for kind in ("weight", "bias"):
+        whole = earlier.pop(f"project.{kind}")
+        earlier |= {f"query.{kind}": whole[:6], f"key_value.{kind}": whole[6:]}
+    many.load_state_dict(earlier)
+    assert torch.equal(many.project.weight[:6], earlier["query.weight"])
+    assert torch.equal(many.project.bias[6:], earlier["key_value.bias"])
 
 
 def test_heads_must_divide_the_width():

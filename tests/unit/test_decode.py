@@ -160,7 +160,7 @@ def test_a_beam_of_one_is_greedy_and_a_wide_one_exhaustive(shape, rule):
 @torch.no_grad()
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0, 2.0])
 def test_beam_scores_are_the_policys_own_over_length_to_the_penalty(penalty):
-    task, env, policy = setting("transformer", words=3, steps=3, problems=range(12))
+    task, env, policy = setting("transformer", words=4, steps=4, problems=range(12))
     rollout, score = beam(policy, env, 15, length_penalty=penalty)
     assert len({tuple(row) for row in rollout.actions.tolist()}) > 1
     own = log_probability(policy, env, rollout.actions, rollout.mask) / rollout.mask.sum(1) ** penalty

@@ -18,8 +18,8 @@ def memory(width=4, problems=2, positions=3):
 def test_a_recurrent_step_is_its_formula(kind):
     # o = tanh(W [h; c]), c the attention's mean of the states, or the encoder's summary
     decoder, source, fed = RecurrentDecoder("gru", kind, 4, 1, 0.0), memory(), torch.randn(2, 1, 4)
-    past = decoder.start(source, 1)
-    found, weights, after = decoder(fed, source, decoder.keys(source), past)
+    found, weights = decoder(fed, source, decoder.keys(source))
+    _, after = decoder.step(fed[:, 0], source, decoder.keys(source), decoder.start(source, 1), 0)
     hidden = decoder.cell(fed, torch.tanh(decoder.first(source.summary)).unsqueeze(0))[0][:, 0]
     p = (hidden.unsqueeze(1) @ source.states.transpose(1, 2) / 2).softmax(2)
     context = source.summary if kind == "none" else (p @ source.states)[:, 0]
@@ -41,13 +41,13 @@ def test_a_decoders_cell_keeps_to_training_mode_and_drops_nothing_in_evaluation(
     for mode in (True, False):
         decoder.train(mode)
         assert decoder.cell.training and decoder.cell.dropout == (0.5 if mode else 0.0)
-        one, other = (decoder(fed, source, decoder.keys(source), decoder.start(source, 1))[0] for _ in range(2))
+        one, other = (decoder(fed, source, decoder.keys(source))[0] for _ in range(2))
         assert torch.equal(one, other) != mode
 
 
 def test_a_transformer_gives_its_attention_only_when_asked():
     decoder, source, fed = TransformerDecoder(4, 2, 2, 8, 0.0), memory(), torch.randn(4, 3, 4)
-    given = (fed, source, decoder.keys(source), decoder.start(source, 2))
+    given = (fed, source, decoder.keys(source))
     assert decoder(*given)[1] is None
     found = decoder(*given, attend=True)[1]
     assert found.shape == (4, 3, 3) and torch.allclose(found.sum(2), torch.ones(4, 3))
@@ -66,7 +66,7 @@ def test_packing_padding_away_changes_neither_states_nor_gradients(monkeypatch):
         encoder.zero_grad(), decoder.zero_grad()
         states, summary = encoder(source, seen)
         memory = Memory(states, seen, summary, None)
-        out = decoder(fed, memory, decoder.keys(memory), decoder.start(memory, 2), mask)[0]
+        out = decoder(fed, memory, decoder.keys(memory), mask)[0]
         (out * weight).sum().backward()
         slopes = [one.grad.clone() for part in (encoder, decoder) for one in part.parameters()]
         found.append([states * seen.unsqueeze(2), summary, out * mask.unsqueeze(2), *slopes])

@@ -5,19 +5,20 @@ import math
 import pytest
 import torch
 
-from rlseq.nn.encoders import RecurrentEncoder, Source, TransformerEncoder, Words, masked_mean, sinusoids
+from rlseq.nn.encoders import RecurrentEncoder, Source, TransformerEncoder, Words, masked_mean, places
 from rlseq.types import Sizes
 
 
 def test_sinusoids_are_the_papers():
     # PE(p, 2i) = sin(p / 10000^(2i / H)), PE(p, 2i + 1) = cos of the same
-    codes = sinusoids(torch.tensor([0, 1, 7]), 6)
+    codes = places(0, 8, torch.zeros(6))[[0, 1, 7]]
     for row, p in enumerate((0, 1, 7)):
         for i in range(3):
             angle = p / 10000 ** (2 * i / 6)
             assert float(codes[row, 2 * i]) == pytest.approx(math.sin(angle), abs=1e-6)
             assert float(codes[row, 2 * i + 1]) == pytest.approx(math.cos(angle), abs=1e-6)
-    assert sinusoids(torch.arange(3), 5).shape == (3, 5)
+    assert places(0, 3, torch.zeros(5)).shape == (3, 5)
+    assert torch.equal(places(70, 75, torch.zeros(6)), places(0, 200, torch.zeros(6))[70:75])
 
 
 def test_the_mean_is_over_real_positions():
