@@ -23,9 +23,23 @@ def written(query: Tensor, keys: Tensor, value: Tensor) -> Tensor:
 
 def exponentials(projected: Tensor) -> Tensor:
     """x -> e^2x in float32 or better; beyond +-40 (float64: +-350) x is cut, so that no product of two is 0 * inf."""
-    projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
-    most = math.log(torch.finfo(projected.dtype).max) - 8
-    return (2 * projected).clamp(-most, most).exp()
+    return _Exponentials.apply(projected.to(torch.promote_types(projected.dtype, torch.float32)))
+
+
+class _Exponentials(torch.autograd.Function):
+    """In place after the first product; the gradient is that without the cut, where tanh is flat anyway."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        most = math.log(torch.finfo(x.dtype).max) - 8
+        found = (2 * x).clamp_(-most, most).exp_()
+        ctx.save_for_backward(found)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, above: Tensor) -> Tensor:
+        return (above * ctx.saved_tensors[0]).mul_(2)
 
 
 def energies(query: Tensor, keys: Tensor, value: Tensor) -> Tensor:

@@ -60,6 +60,12 @@ class Source(nn.Module):
         self.embed = Words(sizes.source_ids, width) if sizes.source_ids else Linear(sizes.features, width)
         self.dropout = nn.Dropout(dropout)
 
+    def factors(self, source: Tensor) -> Tensor | lstm.Affine:
+        """The embedded source; where it is an affine map of few features and nothing more, not multiplied out."""
+        plain = isinstance(self.embed, Linear) and self.positions == "none" and not (self.training and self.dropout.p)
+        few = plain and 2 * self.embed.in_features <= self.width
+        return lstm.Affine(source, self.embed.weight, self.embed.bias) if few else self(source)
+
     def forward(self, source: Tensor) -> Tensor:
         embedded = self.embed(source)
         if self.positions == "sinusoidal":
@@ -93,12 +99,13 @@ class RecurrentEncoder(nn.Module):
         switch_dropout(self.cell, mode, self.dropout.p)
         return self
 
-    def forward(self, embedded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, embedded: Tensor | lstm.Affine, mask: Tensor) -> tuple[Tensor, Tensor]:
         """[B, S, H], [B, S] -> states [B, S, H], summary [B, H]. Packed, so padding never reaches the backward cell."""
-        lengths = mask.sum(1).cpu()
-        if lstm.fits(self.cell, embedded):
+        lengths, lazy = mask.sum(1).cpu(), isinstance(embedded, lstm.Affine)
+        if lstm.fits(self.cell, embedded.x if lazy else embedded):
             states, last = lstm.run(self.cell, embedded, lengths)
         else:
+            embedded = embedded.whole() if lazy else embedded
             packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
             states, last = self.cell(packed)
             states, _ = pad_packed_sequence(states, batch_first=True, total_length=embedded.shape[1])

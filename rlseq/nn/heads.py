@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..types import NEVER, Scores, Sizes
+from ..types import NEVER, STOP, Scores, Sizes
 from .attention import Attention, Kind, fold, read, weights
 from .encoders import Memory, Words
 from .linear import Linear, product
@@ -109,10 +109,11 @@ class Pointer(Head):
         return self.point.keys(torch.cat([stop, memory.states], 1))                        # [B, S + 1, H]
 
     def embed(self, actions: Tensor, memory: Memory) -> Tensor:
-        states = memory.states
-        stop = self.stop[1].to(states.dtype).expand(len(states), 1, -1)
-        index = actions.reshape(len(states), -1, 1).expand(-1, -1, states.shape[2])        # [B, k*T, H]
-        return torch.cat([stop, states], 1).gather(1, index).view(*actions.shape, -1)
+        problems, positions, _ = memory.states.shape
+        first = torch.arange(0, problems * positions, positions, device=actions.device).unsqueeze(1)
+        place = (actions.reshape(problems, -1) - 1 + first).clamp_min(0)                   # [B, k*T] in [B * S]
+        found = F.embedding(place, memory.states.flatten(0, 1)).view(*actions.shape, -1)
+        return torch.where((actions == STOP).unsqueeze(-1), self.stop[1].to(found.dtype), found)
 
     def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
         energy = self.point(states, keys)                                                  # [N, T, S + 1]

@@ -81,7 +81,9 @@ class Policy(nn.Module):
 
     def encode(self, batch: Batch) -> Memory:
         """B sources -> their memory, once however many answers follow."""
-        states, summary = self.encoder(self.source(batch.source), batch.source_mask)
+        recurrent = isinstance(self.encoder, RecurrentEncoder)
+        embedded = self.source.factors(batch.source) if recurrent else self.source(batch.source)
+        states, summary = self.encoder(embedded, batch.source_mask)
         return Memory(states, batch.source_mask, summary, batch)
 
     def forward(self, memory: Memory, actions: Tensor, mask: Tensor, legal: Tensor | None = None,

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlseq.nn.encoders import RecurrentEncoder, Source, TransformerEncoder, Words, masked_mean, places
+from rlseq.nn.lstm import Affine
 from rlseq.types import Sizes
 
 
@@ -76,3 +77,22 @@ def test_words_have_vectors_of_unit_variance():
 def test_an_odd_width_has_no_two_directions():
     with pytest.raises(ValueError, match="must be even"):
         RecurrentEncoder("lstm", 5, 1, True, "last", 0.0)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_features_reach_a_recurrent_encoder_as_they_are_or_embedded_alike(cell):
+    torch.manual_seed(0)
+    source, encoder = Source(Sizes(features=2), 4, "none", 0.5), RecurrentEncoder(cell, 4, 1, False, "last", 0.5)
+    points, mask = torch.randn(2, 3, 2), torch.tensor([[True, True, True], [True, False, False]])
+    assert isinstance(source.factors(points), torch.Tensor)                     # dropout acts on what is embedded
+    source.eval(), encoder.eval()
+    lazy = source.factors(points)
+    assert isinstance(lazy, Affine)
+    for one, other in zip(encoder(lazy, mask), encoder(source(points), mask), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_words_and_many_features_are_embedded_at_once():
+    for sizes, given in ((Sizes(source_ids=5), torch.tensor([[1, 4]])), (Sizes(features=3), torch.randn(1, 2, 3))):
+        source = Source(sizes, 4, "none", 0.0)
+        assert torch.equal(source.factors(given), source(given))

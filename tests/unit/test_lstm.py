@@ -77,3 +77,15 @@ def test_what_it_cannot_do_is_left_to_torch():
     assert not lstm.fits(cell.to("meta"), x.to("meta"))
     with torch.autocast("cpu", torch.bfloat16):
         assert not lstm.fits(*(one.float() for one in (example()[0], x)))
+
+
+@pytest.mark.parametrize("layers, bidirectional", [(1, False), (2, True)])
+def test_an_affine_map_of_few_features_is_the_same_folded(layers, bidirectional):
+    cell, _, _ = example(layers, bidirectional)
+    few = lstm.Affine(*(torch.randn(shape).double().requires_grad_() for shape in ((3, 4, 2), (6, 2), (6,))))
+    lengths = torch.tensor([2, 4, 1])
+    ours, theirs = (lstm.run(cell, x, lengths)[0] for x in (few, few.whole()))
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+    above, leaves = torch.randn_like(ours), [*few, *cell.parameters()]
+    for one, other in zip(torch.autograd.grad(ours, leaves, above), torch.autograd.grad(theirs, leaves, above), strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-12)
