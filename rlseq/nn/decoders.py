@@ -55,13 +55,24 @@ class RecurrentDecoder(nn.Module):
                 attend: bool = False) -> tuple[Tensor, Tensor | None]:
         """Fed vectors [N, T, H] -> states [N, T, H], attention [N, T, S] if there is any; mask [N, T] hides padding."""
         past = self.start(memory, len(fed) // len(memory.mask))
-        states, attention = self._attended(self._states(self.dropout(fed), past, mask)[0], memory, keys)
+        before = tuple(part.transpose(0, 1).contiguous() for part in past)
+        if lstm.fits(self.cell, fed):
+            states, _ = lstm.run(self.cell, self.dropout(fed), None if mask is None else mask.sum(1), before)
+        else:
+            states, _ = self.cell(self.dropout(fed), before if self.parts == 2 else before[0])
+        states, attention = self._attended(states, memory, keys)
         return self.dropout(states), attention
 
     def step(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, place: int) -> tuple[Tensor, Past]:
         """The vector fed at a place [N, H] -> its state [N, H] and the past after it."""
-        states, past = self._states(fed.unsqueeze(1), past, None)
-        return self._attended(states, memory, keys)[0].squeeze(1), past
+        if lstm.fits(self.cell, fed) and not torch.is_grad_enabled():
+            states, past = lstm.step(self.cell, fed, past)
+        else:
+            before = tuple(part.transpose(0, 1).contiguous() for part in past)
+            states, after = self.cell(fed.unsqueeze(1), before if self.parts == 2 else before[0])
+            states, past = states.squeeze(1), tuple(
+                part.transpose(0, 1) for part in (after if self.parts == 2 else (after,)))
+        return self._attended(states.unsqueeze(1), memory, keys)[0].squeeze(1), past
 
     def _attended(self, states: Tensor, memory: Memory, keys: Keys) -> tuple[Tensor, Tensor | None]:
         """States of the cell [N, T, H] -> o [N, T, H] and the attention [N, T, S], if there is any."""
@@ -73,19 +84,6 @@ class RecurrentDecoder(nn.Module):
             attention = weights(self.attention(states, keys[0]), memory.mask)
             context = read(attention, memory.states)
         return torch.tanh(self.combine(torch.cat([states, context], -1))), attention
-
-    def _states(self, fed: Tensor, past: Past, mask: Tensor | None) -> tuple[Tensor, Past]:
-        """The cell alone: states [N, T, H] and the past after them; what lies beyond a row's mask is unspecified."""
-        fits = lstm.fits(self.cell, fed)
-        if fits and fed.shape[1] == 1 and not torch.is_grad_enabled():
-            state, past = lstm.step(self.cell, fed.squeeze(1), past)
-            return state.unsqueeze(1), past
-        before = tuple(part.transpose(0, 1).contiguous() for part in past)
-        if fits:
-            states, after = lstm.run(self.cell, fed, None if mask is None else mask.sum(1), before)
-        else:
-            states, after = self.cell(fed, before if self.parts == 2 else before[0])
-        return states, tuple(part.transpose(0, 1) for part in (after if self.parts == 2 else (after,)))
 
 
 class TransformerDecoder(nn.Module):
