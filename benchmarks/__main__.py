@@ -40,7 +40,7 @@ def measured(workload: Workload, settings: Settings, only: list[str]) -> list[di
 
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    found.add_argument("workloads", nargs="*", help=f"which of {', '.join(WORKLOADS)}; all by default")
+    found.add_argument("workloads", nargs="*", help=f"which of {', '.join(WORKLOADS)} (W6 names all of W6-*); all by default")
     found.add_argument("--json", action="store_true", help="JSON lines only, without the table")
     found.add_argument("--quick", action="store_true", help="a look within 60 seconds: few competitors, two short repetitions")
     found.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these competitors alone")
@@ -55,12 +55,17 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def named(workload: str, name: str) -> bool:
+    """Whether W6 or W6-bleu names the workload W6-bleu."""
+    return workload == name or workload.startswith(f"{name}-")
+
+
 def checked(options: argparse.Namespace) -> tuple[Settings, list[Workload]]:
     """Settings and workloads; raises ValueError for what there is not."""
     for name in options.workloads:
-        if name not in WORKLOADS:
+        if not any(named(one, name) for one in WORKLOADS):
             raise ValueError(f"no workload {name!r}; there are: {', '.join(WORKLOADS)}")
-    chosen = [WORKLOADS[name] for name in options.workloads] or list(WORKLOADS.values())
+    chosen = [one for key, one in WORKLOADS.items() if not options.workloads or any(named(key, n) for n in options.workloads)]
     names = {one.name for workload in chosen for one in workload.competitors}
     for name in options.only:
         if name not in names:

@@ -67,4 +67,32 @@ W3 = Workload("W3", "REINFORCE step: 64 sources x 5 answers x 30 tokens, sentenc
     Competitor("limit-bf16", "limit", "limits:reinforce", ("bf16",)),
 ), goals=(("rlseq", "hf-trl", 4.0), ("rlseq-bf16", "hf-trl", 5.0)))
 
-WORKLOADS = {one.name: one for one in (W1, W2, W3)}
+W6_BLEU = Workload("W6-bleu", "Sentence BLEU: 4096 pairs of Multi30k's length", "pairs/s", (
+    Competitor("rlseq", "ours", "rewards:bleu", quick=True),
+    Competitor("sacrebleu", "peer", "reward_peers:sacrebleu", quick=True),
+    Competitor("sacrebleu-13a", "peer", "reward_peers:sacrebleu", ("13a",)),
+    Competitor("nltk", "peer", "reward_peers:nltk"),
+    Competitor("torchmetrics", "peer", "reward_peers:torchmetrics_bleu"),
+), goals=(("rlseq", "sacrebleu", 20.0),))
+
+W6_ROUGE = Workload("W6-rouge", "ROUGE-L: 4096 pairs of about 25 tokens", "pairs/s", (
+    Competitor("rlseq", "ours", "rewards:rouge", quick=True),
+    Competitor("rouge_score", "peer", "reward_peers:rouge_score", quick=True),
+    Competitor("rouge_score-split", "peer", "reward_peers:rouge_score", ("split",)),
+    Competitor("torchmetrics", "peer", "reward_peers:torchmetrics_rouge"),
+), goals=(("rlseq", "rouge_score", 80.0),))
+
+W6_HULL = Workload("W6-hull", "Hull labels: 4096 sets of 50 uniform points", "sets/s", (
+    Competitor("rlseq", "ours", "rewards:hulls", quick=True),
+    Competitor("scipy", "peer", "reward_peers:scipy_hulls", quick=True),
+    Competitor("shapely", "peer", "reward_peers:shapely_hulls"),
+    Competitor("shapely-vectorised", "peer", "reward_peers:shapely_hulls", ("vectorised",)),
+), goals=(("rlseq", "scipy", 4.0),))
+
+W6_POLYGON = Workload("W6-polygon", "Area and simplicity of 4096 answers to 50 points", "polygons/s", (
+    Competitor("rlseq", "ours", "rewards:polygon", quick=True),
+    Competitor("shapely", "peer", "reward_peers:shapely_polygon"),
+    Competitor("shapely-vectorised", "peer", "reward_peers:shapely_polygon", ("vectorised",), quick=True),
+), goals=(("rlseq", "shapely-vectorised", 3.0),))
+
+WORKLOADS = {one.name: one for one in (W1, W2, W3, W6_BLEU, W6_ROUGE, W6_HULL, W6_POLYGON)}
