@@ -10,6 +10,7 @@ import torch
 Repetition = Callable[[], float]     # does the work once; how many units (tokens, steps, pairs) that was
 
 SOURCES, LENGTH, ANSWERS, WORDS, WIDTH, HEADS, INNER, LAYERS = 64, 30, 5, 8000, 256, 4, 1024, 3      # W1 to W3
+INSTANCES, POINTS, STEPS = 128, 50, 20                                                               # W5
 
 
 @dataclass(frozen=True)

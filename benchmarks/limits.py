@@ -62,7 +62,8 @@ def scoring(count: int, source: int, target: int, k: int, way: Way) -> list[Work
     return (forward + vocabulary(k * target, way, False)) * 3
 
 
-def _run(work: list[Work], units: float) -> Repetition:
+def run(work: list[Work], units: float) -> Repetition:
+    """One after the other."""
     def repetition() -> float:
         for one in work:
             one()
@@ -72,17 +73,17 @@ def _run(work: list[Work], units: float) -> Repetition:
 
 def rollout(job: Job, way: Way = "fast") -> Repetition:
     """W1."""
-    return _run(drawing([pair[0] for pair in batches(job, 1)[0]], 1, way), float(sources(job) * LENGTH))
+    return run(drawing([pair[0] for pair in batches(job, 1)[0]], 1, way), float(sources(job) * LENGTH))
 
 
 def mle(job: Job, way: Way = "fast") -> Repetition:
     """W2, a batch of average size."""
     cut = batches(job)
     source, target = (round(sum(len(pair[side]) for batch in cut for pair in batch) / len(cut)) for side in (0, 1))
-    return _run(scoring(sources(job), source, target, 1, way), float(target))
+    return run(scoring(sources(job), source, target, 1, way), float(target))
 
 
 def reinforce(job: Job, way: Way = "fast") -> Repetition:
     """W3."""
     rows = [pair[0] for pair in batches(job, 1)[0]]
-    return _run(drawing(rows, ANSWERS, way) + scoring(len(rows), sum(map(len, rows)), len(rows) * LENGTH, ANSWERS, way), 1.0)
+    return run(drawing(rows, ANSWERS, way) + scoring(len(rows), sum(map(len, rows)), len(rows) * LENGTH, ANSWERS, way), 1.0)

@@ -8,9 +8,7 @@ import numpy as np
 from scipy.spatial import ConvexHull
 
 from .corpus import WORDS, Row, pairs
-from .job import Job
-
-POINTS = 50
+from .job import POINTS, Job
 
 
 def count(job: Job) -> int:

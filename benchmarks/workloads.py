@@ -38,6 +38,7 @@ W1 = Workload("W1", "Transformer roll-out: 64 sources x 30 tokens, encoder inclu
     Competitor("hf-bart", "peer", "hf:rollout", ("bart",)),
     Competitor("hf-t5", "peer", "hf:rollout", ("t5",)),
     Competitor("torch-transformer", "peer", "plain:rollout"),
+    Competitor("joeynmt", "peer", "joey:rollout", ("transformer",), "joeynmt"),
     Competitor("limit", "limit", "limits:rollout", quick=True),
     Competitor("limit-mkl", "limit", "limits:rollout", ("mkl",)),
     Competitor("limit-bf16", "limit", "limits:rollout", ("bf16",)),
@@ -52,6 +53,7 @@ W2 = Workload("W2", "MLE step, dropout 0.1, batches of 64 sources", "target toke
     Competitor("hf-bart", "peer", "hf:mle", ("bart",)),
     Competitor("hf-t5", "peer", "hf:mle", ("t5",)),
     Competitor("torch-transformer", "peer", "plain:mle"),
+    Competitor("joeynmt", "peer", "joey:mle", ("transformer",), "joeynmt"),
     Competitor("limit", "limit", "limits:mle", quick=True),
     Competitor("limit-mkl", "limit", "limits:mle", ("mkl",)),
     Competitor("limit-bf16", "limit", "limits:mle", ("bf16",)),
@@ -66,6 +68,41 @@ W3 = Workload("W3", "REINFORCE step: 64 sources x 5 answers x 30 tokens, sentenc
     Competitor("limit-mkl", "limit", "limits:reinforce", ("mkl",)),
     Competitor("limit-bf16", "limit", "limits:reinforce", ("bf16",)),
 ), goals=(("rlseq", "hf-trl", 4.0), ("rlseq-bf16", "hf-trl", 5.0)))
+
+W4_MLE = Workload("W4-mle", "LSTM with additive attention, MLE step, batches of 64 sources", "target tokens/s", (
+    Competitor("rlseq", "ours", "ours:mle", ("fp32", "file", "lstm"), quick=True),
+    Competitor("rlseq-bucketed", "ours", "ours:mle", ("fp32", "bucketed", "lstm")),
+    Competitor("joeynmt", "peer", "joey:mle", ("recurrent",), "joeynmt"),
+    Competitor("tutorial", "peer", "tutorial:mle", quick=True),
+    Competitor("limit", "limit", "limits_recurrent:mle", quick=True),
+), goals=(("rlseq", "joeynmt", 2.0),))
+
+W4_SAMPLE = Workload("W4-sample", "LSTM with additive attention, 64 sources x 30 tokens (joeynmt: greedy)", "tokens/s", (
+    Competitor("rlseq", "ours", "ours:rollout", ("fp32", "lstm"), quick=True),
+    Competitor("joeynmt", "peer", "joey:rollout", ("recurrent",), "joeynmt"),
+    Competitor("tutorial", "peer", "tutorial:rollout", quick=True),
+    Competitor("limit", "limit", "limits_recurrent:rollout", quick=True),
+), goals=(("rlseq", "joeynmt", 2.0),))
+
+W5_MLE = Workload("W5-mle", "Pointer network, hulls of 50 points, MLE step of 128", "instances/s", (
+    Competitor("rlseq", "ours", "ours_pointer:mle", quick=True),
+    Competitor("tutorial", "peer", "tutorial:pointer_mle", quick=True),
+    Competitor("limit", "limit", "limits_recurrent:pointer_mle", quick=True),
+), goals=(("rlseq", "tutorial", 4.0),))
+
+W5_REINFORCE = Workload("W5-reinforce", "Pointer network, 20 of 50 points, sample and greedy baseline, step of 128", "instances/s", (
+    Competitor("rlseq", "ours", "ours_pointer:reinforce", quick=True),
+    Competitor("tutorial", "peer", "tutorial:pointer_reinforce", quick=True),
+    Competitor("limit", "limit", "limits_recurrent:pointer_reinforce", quick=True),
+), goals=(("rlseq", "tutorial", 4.0),))
+
+W5_TOUR = Workload("W5-tour", "Pointer network with a glimpse, tours of 50 points, sample and greedy baseline, step of 128",
+                   "instances/s", (
+    Competitor("rlseq", "ours", "ours_pointer:reinforce", ("tour",)),
+    Competitor("rl4co", "peer", "routing:reinforce", (), "rl4co"),
+    Competitor("tutorial", "peer", "tutorial:pointer_reinforce", ("tour",)),
+    Competitor("limit", "limit", "limits_recurrent:pointer_reinforce", ("tour",)),
+), goals=(("rlseq", "rl4co", 5.0),))
 
 W6_BLEU = Workload("W6-bleu", "Sentence BLEU: 4096 pairs of Multi30k's length", "pairs/s", (
     Competitor("rlseq", "ours", "rewards:bleu", quick=True),
@@ -95,4 +132,4 @@ W6_POLYGON = Workload("W6-polygon", "Area and simplicity of 4096 answers to 50 p
     Competitor("shapely-vectorised", "peer", "reward_peers:shapely_polygon", ("vectorised",), quick=True),
 ), goals=(("rlseq", "shapely-vectorised", 3.0),))
 
-WORKLOADS = {one.name: one for one in (W1, W2, W3, W6_BLEU, W6_ROUGE, W6_HULL, W6_POLYGON)}
+WORKLOADS = {one.name: one for one in (W1, W2, W3, W4_MLE, W4_SAMPLE, W5_MLE, W5_REINFORCE, W5_TOUR, W6_BLEU, W6_ROUGE, W6_HULL, W6_POLYGON)}
