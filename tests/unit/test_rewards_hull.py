@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import ConvexHull
 
 from rlseq.rewards import hull
-from rlseq.rewards.hull import coverage, is_simple, polygon_area, same_polygon, vertex_f1
+from rlseq.rewards.hull import area_and_simple, coverage, is_simple, polygon_area, same_polygon, vertex_f1
 
 
 def polygons(*rows):
@@ -110,12 +110,62 @@ def test_simplicity_agrees_with_an_independent_program(grid):
     assert is_simple(*polygons(*rows)).tolist() == expected
 
 
+def walks(kind, rows, width):
+    """[N, T] positions of 60 points: any order, a random star with two vertices exchanged, or with one moved inwards."""
+    draw = np.random.default_rng(len(kind) * width)
+    points = draw.integers(0, 2**24, (rows, 60, 2)) * 2.0**-24
+    order = np.argsort(draw.random((rows, 60)), 1)[:, :width]
+    if kind != "any":
+        arm = np.take_along_axis(points, order[..., None], 1) - 0.5
+        order = np.take_along_axis(order, np.argsort(np.arctan2(arm[..., 1], arm[..., 0]), 1), 1)
+    points = np.take_along_axis(points, order[..., None], 1)
+    at = draw.integers(0, width - 2, rows)
+    here = np.arange(rows)
+    if kind == "exchanged":
+        points[here, at], points[here, at + 1] = points[here, at + 1], points[here, at]
+    if kind == "moved":
+        points[here, at] = np.round((points[here, at] + 3 * points[here, (at + width // 2) % width]) * 2**22) / 2**24
+    count = draw.integers(2, width + 1, rows)
+    return torch.from_numpy(points.astype(np.float32)), torch.arange(width) < torch.from_numpy(count)[:, None]
+
+
+@pytest.mark.parametrize("kind, shares", [("any", (0, 0.2)), ("star", (0.5, 1)), ("exchanged", (0.2, 0.8)),
+                                          ("moved", (0.1, 0.9))])
+@pytest.mark.parametrize("width", [4, 12, 50])
+def test_what_decides_quickly_agrees_with_all_pairs_of_edges(kind, shares, width):
+    points, mask = walks(kind, 500, width)
+    found = is_simple(points, mask)
+    assert torch.equal(found, hull._is_simple(points.double(), mask))
+    assert shares[0] <= found.double().mean() <= shares[1] or width == 4
+    area, simple = area_and_simple(points, mask)
+    assert torch.equal(simple, found) and torch.equal(area, polygon_area(points, mask))
+
+
+def test_all_pairs_of_edges_are_looked_at_only_where_edges_touch(monkeypatch):
+    seen = []
+    plain = hull._is_simple
+    monkeypatch.setattr(hull, "_is_simple", lambda points, mask: seen.append(len(points)) or plain(points, mask))
+    for kind in ("any", "star", "exchanged", "moved"):
+        is_simple(*walks(kind, 500, 12))
+    assert sum(seen) == 0
+    is_simple(*polygons([(0, 0), (2, 0), (2, 2), (1, 0), (0, 2)], SQUARE))       # a vertex touches another side
+    assert sum(seen) == 1
+
+
 def test_simplicity_in_parts_is_the_same(monkeypatch):
-    points = torch.rand(64, 6, 2, generator=torch.Generator().manual_seed(0))
-    mask = torch.ones(64, 6, dtype=torch.bool)
-    whole = is_simple(points, mask)
+    points, mask = walks("exchanged", 64, 6)
+    points[:9, 2] = points[:9, 0]                     # touching: not clear
+    whole = area_and_simple(points, mask)
     monkeypatch.setattr(hull, "PAIRS", 100)           # two rows at a time
-    assert torch.equal(is_simple(points, mask), whole)
+    monkeypatch.setattr(hull, "CELLS", 20)            # three
+    parts = area_and_simple(points, mask)
+    assert torch.equal(parts[0], whole[0]) and torch.equal(parts[1], whole[1])
+
+
+@pytest.mark.parametrize("rows, width", [(0, 5), (3, 0), (3, 1), (3, 2)])
+def test_nothing_has_no_area_and_is_not_simple(rows, width):
+    area, simple = area_and_simple(torch.rand(rows, width, 2), torch.ones(rows, width, dtype=torch.bool))
+    assert area.tolist() == [0] * rows and simple.tolist() == [False] * rows
 
 
 def test_signs_at_the_limit_of_the_grid_are_exact():
