@@ -13,10 +13,15 @@ from .products import Work, additive, batched, draw, linear, softmax
 from .samples import hull, point_sets
 
 
-def cell(lengths: list[int]) -> list[Work]:
+def cell(lengths: list[int], width: int = WIDTH) -> list[Work]:
     """An LSTM over rows of these lengths: gates of the inputs in bulk, those of the states step by step."""
     active = [sum(length > step for length in lengths) for step in range(max(lengths))]
-    return [linear(sum(lengths), WIDTH, 4 * WIDTH), *(linear(rows, WIDTH, 4 * WIDTH) for rows in active)]
+    return [linear(sum(lengths), WIDTH, 4 * width), *(linear(rows, width, 4 * width) for rows in active)]
+
+
+def both_ways(lengths: list[int]) -> list[Work]:
+    """An encoder of two directions, half the width each, and the keys of its states."""
+    return cell(lengths, WIDTH // 2) * 2 + [linear(sum(lengths), WIDTH, WIDTH)]
 
 
 def attention(count: int, queries: int, keys: int, read: bool) -> list[Work]:
@@ -30,7 +35,7 @@ def rollout(job: Job) -> Repetition:
     rows = [len(pair[0]) for pair in batches(job, 1)[0]]
     step = [linear(len(rows), 2 * WIDTH, 4 * WIDTH), *attention(len(rows), 1, max(rows), True),
             linear(len(rows), 2 * WIDTH, WIDTH), *vocabulary(len(rows), "fast", True), draw(len(rows), WORDS)]
-    return run(cell(rows) + [linear(sum(rows), WIDTH, WIDTH)] + step * LENGTH, float(len(rows) * LENGTH))
+    return run(both_ways(rows) + step * LENGTH, float(len(rows) * LENGTH))
 
 
 def mle(job: Job) -> Repetition:
@@ -38,7 +43,7 @@ def mle(job: Job) -> Repetition:
     batch = batches(job, 1)[0]
     source, target = ([len(pair[side]) for pair in batch] for side in (0, 1))
     read, written = (round(sum(one) / sources(job)) for one in (source, target))
-    forward = [*cell(source), linear(sum(source), WIDTH, WIDTH), *cell(target), *attention(sources(job), written, read, True),
+    forward = [*both_ways(source), *cell(target), *attention(sources(job), written, read, True),
                linear(sum(target), 2 * WIDTH, WIDTH), *vocabulary(sum(target), "fast", False)]
     return run(forward * 3, float(sum(target)))
 

@@ -100,19 +100,19 @@ def pointer_reinforce(job: Job, worth: str = "area") -> Repetition:
 
 
 class Translator(nn.Module):
-    """LSTM encoder, LSTM cell with additive attention, one embedding for source, target and softmax."""
+    """LSTM encoder of both directions, LSTM cell with additive attention, one embedding for source, target and softmax."""
 
     def __init__(self) -> None:
         super().__init__()
         self.words = nn.Embedding(WORDS, WIDTH, padding_idx=PAD)
         self.dropout = nn.Dropout(0.1)
-        self.encoder = nn.LSTM(WIDTH, WIDTH, batch_first=True)
+        self.encoder = nn.LSTM(WIDTH, WIDTH // 2, batch_first=True, bidirectional=True)
         self.cell, self.attention = nn.LSTMCell(2 * WIDTH, WIDTH), Additive()
         self.combine = nn.Linear(2 * WIDTH, WIDTH)
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         states, (h, c) = self.encoder(self.dropout(self.words(source)))
-        return states, h[0], c[0]
+        return states, torch.cat([*h], 1), torch.cat([*c], 1)
 
     def step(self, action: Tensor, h: Tensor, c: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [B, A] and the next state."""

@@ -90,7 +90,8 @@ W5_MLE = Workload("W5-mle", "Pointer network, hulls of 50 points, MLE step of 12
     Competitor("limit", "limit", "limits_recurrent:pointer_mle", quick=True),
 ), goals=(("rlseq", "tutorial", 4.0),))
 
-W5_REINFORCE = Workload("W5-reinforce", "Pointer network, 20 of 50 points, sample and greedy baseline, step of 128", "instances/s", (
+W5_REINFORCE = Workload("W5-reinforce", "Pointer network, 20 of 50 points, sample and greedy baseline, step of 128",
+                        "instances/s", (
     Competitor("rlseq", "ours", "ours_pointer:reinforce", quick=True),
     Competitor("tutorial", "peer", "tutorial:pointer_reinforce", quick=True),
     Competitor("limit", "limit", "limits_recurrent:pointer_reinforce", quick=True),
@@ -132,4 +133,5 @@ W6_POLYGON = Workload("W6-polygon", "Area and simplicity of 4096 answers to 50 p
     Competitor("shapely-vectorised", "peer", "reward_peers:shapely_polygon", ("vectorised",), quick=True),
 ), goals=(("rlseq", "shapely-vectorised", 3.0),))
 
-WORKLOADS = {one.name: one for one in (W1, W2, W3, W4_MLE, W4_SAMPLE, W5_MLE, W5_REINFORCE, W5_TOUR, W6_BLEU, W6_ROUGE, W6_HULL, W6_POLYGON)}
+WORKLOADS = {one.name: one for one in (
+    W1, W2, W3, W4_MLE, W4_SAMPLE, W5_MLE, W5_REINFORCE, W5_TOUR, W6_BLEU, W6_ROUGE, W6_HULL, W6_POLYGON)}
