@@ -1,6 +1,7 @@
 """Attention of queries over source positions. Keys are projected once per source, however many queries come."""
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -142,13 +143,18 @@ class MultiHead(nn.Module):
                                                is_causal=causal, dropout_p=self.dropout if self.training else 0.0)
         return self.out(packing.pack(found.transpose(1, 2).reshape(asked.shape)))
 
-    def step(self, states: Tensor, cache: Tensor, place: int) -> tuple[Tensor, Tensor]:
-        """Self-attention of one new position [N, H] over the cache [N, >= place, 2, heads, H / heads] of those before."""
-        asked, *new = self.project(states).view(len(states), 3, self.heads, -1).split([1, 2], dim=1)
-        cache = _remember(cache, place, new[0])
-        key, value = cache[:, :place + 1].permute(2, 0, 3, 1, 4)                      # [N, heads, place + 1, H / heads]
-        found = F.scaled_dot_product_attention(asked.transpose(1, 2), key, value)
-        return self.out(found.view(states.shape)), cache
+    def own_step(self, states: Tensor, caches: Iterable[Tensor], place: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Self-attention of one new position [N, H]; caches of keys and values before it [N, heads, >= place, H / heads]."""
+        asked, *new = self.project(states).view(len(states), 3, self.heads, -1).unbind(1)
+        caches = tuple(_remember(cache, place, one) for cache, one in zip(caches, new, strict=True))
+        key, value = (cache[:, :, :place + 1] for cache in caches)
+        return self.out(_few(asked.unsqueeze(2), key, value, None).view(states.shape)), caches
+
+    def step(self, states: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """`forward` for one position of every row [N, H]."""
+        asked = self._projected(states, 0, 1)
+        found = _few(self.split(fold(asked.unsqueeze(1), len(keys[0]))), *keys, mask)
+        return self.out(found.transpose(1, 2).reshape(states.shape))
 
     def probabilities(self, query: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor, packing: Packing = WHOLE) -> Tensor:
         """The same attention written out, mean over heads: [N, T, S], rows sum to 1."""
@@ -158,13 +164,22 @@ class MultiHead(nn.Module):
         return energy.softmax(-1).mean(1).view(*asked.shape[:2], -1)
 
 
+def _few(asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention [B, heads, Q, d] written out; for few queries faster than the fused kernel, in bf16 several times."""
+    asked = asked / math.sqrt(key.shape[-1])
+    energy = torch.bmm(asked.flatten(0, 1), key.flatten(0, 1).transpose(1, 2)).view(*asked.shape[:3], -1)
+    share = (energy if mask is None else energy.masked_fill(~mask, NEVER)).softmax(-1)
+    return torch.bmm(share.flatten(0, 1), value.flatten(0, 1)).view(asked.shape)
+
+
 def _remember(cache: Tensor, place: int, new: Tensor) -> Tensor:
-    """The cache [N, room, ...] with `new` [N, ...] at a place; without a graph in the same memory, which grows twofold."""
+    """The cache [N, heads, room, d] with `new` [N, heads, d] at a place; without a graph in the same memory."""
     if torch.is_grad_enabled():
-        return torch.cat([cache[:, :place], new.unsqueeze(1)], 1)
-    if place == cache.shape[1]:
-        cache = torch.cat([cache.to(new.dtype), new.new_empty(len(cache), max(place, 16), *cache.shape[2:])], 1)
-    cache[:, place] = new
+        return torch.cat([cache[:, :, :place], new.unsqueeze(2)], 2)
+    if place == cache.shape[2]:
+        room = new.new_empty(*new.shape[:2], max(place, 16), new.shape[2])
+        cache = torch.cat([cache.to(new.dtype), room], 2)
+    cache[:, :, place] = new
     return cache
 
 

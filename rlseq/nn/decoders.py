@@ -103,8 +103,9 @@ class TransformerDecoder(nn.Module):
         return tuple(part for layer in self.layers for part in layer.cross.keys(states, packing))
 
     def start(self, memory: Memory, k: int) -> Past:
-        """Empty caches of keys and values, one a layer: [N, 0, 2, heads, H / heads]."""
-        return (memory.states.new_empty(len(memory.states) * k, 0, 2, self.heads, self.width // self.heads),) * len(self.layers)
+        """Empty caches of keys and of values, two a layer: [N, heads, 0, H / heads]."""
+        rows = len(memory.states) * k
+        return (memory.states.new_empty(rows, self.heads, 0, self.width // self.heads),) * (2 * len(self.layers))
 
     def forward(self, fed: Tensor, memory: Memory, keys: Keys, mask: Tensor | None = None,
                 attend: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -122,9 +123,10 @@ class TransformerDecoder(nn.Module):
     def step(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, place: int) -> tuple[Tensor, Past]:
         """The vector fed at a place [N, H] -> its state [N, H] and the past after it."""
         states, seen, after = fed + places(place, place + 1, fed), memory.mask[:, None, None, :], ()
-        for number, (layer, cache) in enumerate(zip(self.layers, past, strict=True)):
-            states, cache = layer.step(states, keys[2 * number:2 * number + 2], seen, cache, place)
-            after += (cache,)
+        for number, layer in enumerate(self.layers):
+            own = slice(2 * number, 2 * number + 2)
+            states, caches = layer.step(states, keys[own], seen, past[own], place)
+            after += caches
         return self.norm(states), after
 
 
@@ -144,8 +146,8 @@ class DecoderLayer(nn.Module):
         states = states + self.dropout(self.cross(normal, keys, seen, packing))
         return self.feedforward(states), self.cross.probabilities(normal, keys, seen, packing) if attend else None
 
-    def step(self, states: Tensor, keys: Keys, seen: Tensor, cache: Tensor, place: int) -> tuple[Tensor, Tensor]:
-        found, cache = self.own.step(self.own_norm(states), cache, place)
+    def step(self, states: Tensor, keys: Keys, seen: Tensor, caches: Past, place: int) -> tuple[Tensor, Past]:
+        found, caches = self.own.own_step(self.own_norm(states), caches, place)
         states = states + found
-        states = states + self.cross(self.cross_norm(states).unsqueeze(1), keys, seen).squeeze(1)
-        return self.feedforward(states), cache
+        states = states + self.cross.step(self.cross_norm(states), keys, seen)
+        return self.feedforward(states), caches

@@ -118,7 +118,8 @@ class Policy(nn.Module):
 
     def start(self, memory: Memory, k: int) -> State:
         """N = B*k rows before their first action."""
-        return State(memory, self.decoder.keys(memory), self.head.keys(memory), self.decoder.start(memory, k), k)
+        keys = tuple(one.contiguous() for one in self.decoder.keys(memory))
+        return State(memory, keys, self.head.keys(memory), self.decoder.start(memory, k), k)
 
     def step(self, state: State, action: Tensor | None, legal: Tensor | None = None) -> tuple[Tensor, State]:
         """The actions just taken [N] (None at first), what may follow [N, A] -> log pi [N, A] and the next state."""
