@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import dist
 from .env import SequenceEnv, through_stop
+from .nn.linear import constant_weights
 from .nn.policy import Policy
 from .types import NEVER, STOP, Rollout
 
@@ -97,6 +98,7 @@ def greedy(policy: Policy, env: SequenceEnv) -> Rollout:
     return _roll(policy, env, 1, lambda logp: (logp.argmax(1), logp))
 
 
+@constant_weights()
 def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Rollout:
     """Answers by `choose(log pi [N, A]) -> actions [N] and the log p [N, A] they came from`; rows in play only."""
     env.begin(k)
@@ -145,6 +147,7 @@ def repeats(prefix: Tensor, n: int, actions: int) -> Tensor:
 
 
 @torch.no_grad()
+@constant_weights()
 def beam(policy: Policy, env: SequenceEnv, width: int = 5, length_penalty: float = 1.0,
          no_repeat: int = 0) -> tuple[Rollout, Tensor]:
     """The best of `width` partial answers kept at every step, one answer a problem, and its score [B].

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -139,8 +140,7 @@ class MultiHead(nn.Module):
 
     def _found(self, asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool,
                packing: Packing) -> Tensor:
-        found = F.scaled_dot_product_attention(self.split(fold(asked, len(key))), key, value, attn_mask=mask,
-                                               is_causal=causal, dropout_p=self.dropout if self.training else 0.0)
+        found = _fused(self.split(fold(asked, len(key))), key, value, mask, causal, self.dropout if self.training else 0.0)
         return self.out(packing.pack(found.transpose(1, 2).reshape(asked.shape)))
 
     def own_step(self, states: Tensor, caches: Iterable[Tensor], place: int) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -162,6 +162,14 @@ class MultiHead(nn.Module):
         energy = self.split(fold(asked, len(keys[0]))) @ keys[0].transpose(2, 3) / math.sqrt(keys[0].shape[-1])
         energy = energy.to(torch.promote_types(energy.dtype, torch.float32)).masked_fill(~mask, NEVER)
         return energy.softmax(-1).mean(1).view(*asked.shape[:2], -1)
+
+
+def _fused(asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, dropout: float) -> Tensor:
+    """The fused kernel [B, heads, Q, d]; on a CPU in float32, where its backward is five times as fast as in bf16."""
+    lower = asked.device.type == "cpu" and asked.dtype == torch.bfloat16
+    given = (one.float() for one in (asked, key, value)) if lower else (asked, key, value)
+    with torch.autocast("cpu", enabled=False) if lower else nullcontext():
+        return F.scaled_dot_product_attention(*given, attn_mask=mask, is_causal=causal, dropout_p=dropout)
 
 
 def _few(asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,12 +1,14 @@
-"""Linear layers, on the faster of the two float32 matrix products that torch has on a CPU.
+"""Linear layers, on the faster of the two matrix products that torch has on a CPU.
 
-`F.linear` states what is computed. On many AMD chips oneDNN's product is about twice as fast as MKL's, which `F.linear`
-calls; a probe of some milliseconds decides once a process. Everywhere else (GPUs, float64, bf16) this is `F.linear`.
+`F.linear` states what is computed. On many AMD chips oneDNN's float32 product is about twice as fast as MKL's, which
+`F.linear` calls; a probe of some milliseconds decides once a process. Everywhere else (GPUs, float64) this is `F.linear`.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Literal
 
@@ -28,7 +30,7 @@ def onednn_wins() -> bool:
     """Whether oneDNN multiplies float32 faster than `F.linear` on this machine, by an interleaved timing."""
     x, weight, taken = torch.ones(256, 256), torch.ones(1024, 256), {F.linear: [], _onednn: []}
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             for _ in range(15):
                 for product, seconds in taken.items():
                     start = time.perf_counter()
@@ -41,8 +43,31 @@ def onednn_wins() -> bool:
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
-    return (x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return (x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.bfloat16)
             and x.numel() > 0 and torch.backends.mkldnn.enabled and onednn_wins())
+
+
+_lowered: dict[tuple[object, ...], tuple[Tensor, Tensor]] | None = None
+
+
+@contextmanager
+def constant_weights() -> Iterator[None]:
+    """Within, no weight changes: what autocast lowers is lowered once, not at every step of a roll-out."""
+    global _lowered
+    before, _lowered = _lowered, {}
+    try:
+        yield
+    finally:
+        _lowered = before
+
+
+def _lower(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    if weight.dtype == dtype or _lowered is None or torch.is_grad_enabled():
+        return weight.to(dtype)
+    key = (weight.data_ptr(), weight.shape, weight.stride(), dtype)
+    if key not in _lowered:
+        _lowered[key] = weight, weight.to(dtype)              # the first keeps its address from being used again
+    return _lowered[key][1]
 
 
 class _Product(torch.autograd.Function):
@@ -76,6 +101,9 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = "none") -> Tensor:
     """x [..., K], weight [N, K], bias [N] -> x weight^T + bias [..., N], through max(., 0) if `then` is "relu"."""
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), _lower(weight, dtype), None if bias is None else _lower(bias, dtype)
     if not _fits(x, weight):
         result = F.linear(x, weight, bias)
         return result.relu() if then == "relu" else result

@@ -44,11 +44,39 @@ def test_other_types_take_the_plain_product(onednn):
         assert linear.product(x.float(), weight.float()).dtype == torch.bfloat16
 
 
+def test_bf16_products_are_autocasts_own(onednn):
+    given = tensors((3, 5, 24), (40, 24), (40,))
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, fast = F.linear(*given), linear.product(*given)
+    assert fast.dtype == plain.dtype == torch.bfloat16
+    above = torch.randn_like(plain)
+    for one, other in zip((plain, *torch.autograd.grad(plain, given, above)), (fast, *torch.autograd.grad(fast, given, above))):
+        assert one.dtype == other.dtype
+        assert (one - other).abs().max() <= 2**-7 * one.abs().max()      # one rounding to 8 bits of the largest
+
+
+def test_weights_are_lowered_once_and_only_while_they_are_constant():
+    x, weight = tensors((4, 8), (6, 8))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with linear.constant_weights():
+            first = linear.product(x, weight)
+            weight.mul_(2)
+            assert torch.equal(linear.product(x, weight), first)         # said to be constant, so not looked at again
+        assert not torch.equal(linear.product(x, weight), first)
+    with torch.autocast("cpu", torch.bfloat16), linear.constant_weights():
+        linear.product(x, weight).float().sum().backward()
+    assert weight.grad is not None and x.grad is not None
+
+
 def test_without_a_gradient_nothing_is_kept(onednn):
     x, weight = tensors((4, 8), (6, 8))
     with torch.no_grad():
         assert linear.product(x, weight).grad_fn is None
 
 
-def test_the_probe_answers_once():
-    assert linear.onednn_wins() is linear.onednn_wins()
+def test_the_probe_compares_float32_even_within_autocast(monkeypatch):
+    seen = set()
+    monkeypatch.setattr(linear.F, "linear", lambda x, weight: seen.add(torch.is_autocast_enabled("cpu")) or x @ weight.T)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear.onednn_wins.__wrapped__() in (True, False)
+    assert seen == {False}
