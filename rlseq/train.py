@@ -121,7 +121,7 @@ class Trainer:
         self.algorithm.prepare(self.policy)
         self.learner = Learner(self.policy, self.algorithm).to(device)
         self.optimiser = torch.optim.AdamW(self.learner.parameters(), lr=stage.lr, betas=(0.9, 0.98), eps=1e-9,
-                                           weight_decay=stage.weight_decay)
+                                           weight_decay=stage.weight_decay, fused=True)
         if resume and (self.folder / "last.json").is_file():
             self.load()
         self.module = nn.parallel.DistributedDataParallel(self.learner) if dist.world() > 1 else self.learner
