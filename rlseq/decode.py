@@ -10,7 +10,7 @@ from torch import Tensor
 from . import dist
 from .env import SequenceEnv, through_stop
 from .nn.linear import constant_weights
-from .nn.policy import Policy
+from .nn.policy import Policy, State
 from .types import NEVER, STOP, Rollout
 
 NARROW = 0.75             # finished rows leave when at most this share of rows would stay
@@ -81,28 +81,32 @@ def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
 
 @torch.no_grad()
 def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.0, top_k: int = 0,
-           top_p: float = 1.0) -> Rollout:
-    """k answers to each loaded problem, drawn from pi (or its truncation); `logp` is under what drew them."""
+           top_p: float = 1.0, start: State | None = None) -> Rollout:
+    """k answers to each loaded problem, drawn from pi (or its truncation); `logp` is under what drew them.
+
+    `start` is the state before the first action, one row a problem, where somebody has encoded the problems already.
+    """
     check_sampling(temperature, top_k, top_p)
     plain = temperature == 1.0 and not top_k and top_p == 1.0
 
     def choose(logp: Tensor) -> tuple[Tensor, Tensor]:
         logp = logp if plain else truncated(logp, temperature, top_k, top_p)
         return draw(logp, dist.uniform(env.num_envs, logp.device)[env.rows]), logp
-    return _roll(policy, env, k, choose)
+    return _roll(policy, env, k, choose, start)
 
 
 @torch.no_grad()
-def greedy(policy: Policy, env: SequenceEnv) -> Rollout:
-    """The likeliest action at every step, one answer a problem."""
-    return _roll(policy, env, 1, lambda logp: (logp.argmax(1), logp))
+def greedy(policy: Policy, env: SequenceEnv, start: State | None = None) -> Rollout:
+    """The likeliest action at every step, one answer a problem; `start` as in `sample`."""
+    return _roll(policy, env, 1, lambda logp: (logp.argmax(1), logp), start)
 
 
 @constant_weights()
-def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Rollout:
+def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]],
+          start: State | None) -> Rollout:
     """Answers by `choose(log pi [N, A]) -> actions [N] and the log p [N, A] they came from`; rows in play only."""
     env.begin(k)
-    state = policy.start(policy.encode(env.batch), k)
+    state = policy.start(policy.encode(env.batch), k) if start is None else start.times(k)
     action, logps, legals = None, [], []
     look = 1 if env.device.type == "cpu" else LOOK
     while env.steps < env.horizon:

@@ -70,8 +70,9 @@ class Reinforce(Algorithm):
             self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)).to(policy.first.device)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
-        best = greedy(policy, env) if self.baseline == "greedy" else None
-        drawn = sample(policy, env, self.k)
+        start = policy.start(policy.encode(env.batch), 1)
+        best = greedy(policy, env, start) if self.baseline == "greedy" else None
+        drawn = sample(policy, env, self.k, start=start)
         total = drawn.grouped(drawn.reward.sum(1))                                         # [B, k]
         if self.baseline == "learned":
             base = self._values(policy, drawn)

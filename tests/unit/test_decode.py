@@ -139,6 +139,19 @@ def test_greedy_takes_the_likeliest_action_at_every_step():
 
 @torch.no_grad()
 @pytest.mark.parametrize("shape", SHAPES)
+def test_one_encoding_serves_several_decodings(shape):
+    _, env, policy = setting(shape)
+    start = policy.start(policy.encode(env.batch), 1)
+    for decoding in (lambda start: greedy(policy, env, start), lambda start: sample(policy, env, 3, start=start)) * 2:
+        torch.manual_seed(0)
+        own = decoding(None)
+        torch.manual_seed(0)
+        given = decoding(start)
+        assert torch.equal(own.actions, given.actions) and torch.equal(own.logp, given.logp)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rule", [False, True])
 def test_a_beam_of_one_is_greedy_and_a_wide_one_exhaustive(shape, rule):
     task, env, policy = setting(shape, rule, words=3, steps=3, problems=range(12))
