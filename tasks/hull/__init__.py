@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from rlseq.task import Mean, problem_rows
 from rlseq.task import Task as Base
 from rlseq.types import STOP, Batch, Sizes
 
-from .data import ENDLESS, ITEMS, TEST_SIZES, Example, Problems, features_of, in_unit_square
+from .data import ENDLESS, ITEMS, TEST_SIZES, Example, Problems, features_of, in_unit_squares
 
 Features = Literal["coordinates", "polar"]
 Reward = Literal["area", "exact", "f1", "f1+exact", "area+exact"]
@@ -77,11 +78,11 @@ class Task(Base):
         counts = np.array([len(one.points) for one in examples])
         mask = np.arange(counts.max()) < counts[:, None]
         points = np.zeros((*mask.shape, 2), np.float32)
-        points[mask] = np.concatenate([in_unit_square(one.points) for one in examples])
+        points[mask] = in_unit_squares([one.points for one in examples])
         corners = np.array([len(one.hull) for one in examples])
         step = np.arange(corners.max() + 1)
         target = np.full((len(examples), len(step)), STOP)
-        target[step < corners[:, None]] = [position + 1 for one in examples for position in one.hull]
+        target[step < corners[:, None]] = np.fromiter(chain.from_iterable(one.hull for one in examples), np.int64) + 1
         return Batch(source=torch.from_numpy(features_of(points, mask, self.features)),
                      source_mask=torch.from_numpy(mask), target=torch.from_numpy(target),
                      target_mask=torch.from_numpy(step <= corners[:, None]),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
-from scipy.spatial import ConvexHull
+
+from .labels import hull_of, hulls_of
 
 ENDLESS = 1 << 40                     # length of the training split: nobody reaches its end
 TEST_SIZES = (50, 5, 10, 100, 200, 500)    # points in a problem of split test-<n>; the headline first
@@ -33,18 +34,6 @@ class Example:
         return hash(self.points.tobytes())
 
 
-def hull_of(points: np.ndarray) -> tuple[int, ...]:
-    """Vertices of the convex hull of [n, 2] points by Qhull, in the order of `Example.hull`.
-
-    Raises scipy's QhullError for points that all lie on one line.
-    """
-    exact = points.astype(np.float64)
-    around = ConvexHull(exact).vertices          # counter-clockwise in two dimensions
-    corners = exact[around].tolist()
-    start = corners.index(min(corners))
-    return tuple(np.roll(around, -start).tolist())
-
-
 class Problems(Sequence):
     """One split: item i is n points, n uniform on n_min..n_max, coordinates uniform multiples of 2^-24 in [0, 1)."""
 
@@ -58,14 +47,31 @@ class Problems(Sequence):
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.count))]
-        i = operator.index(index)
-        if not -self.count <= i < self.count:
-            raise IndexError(f"item {i} of {self.count}")
-        random = np.random.Generator(np.random.Philox(key=self.key, counter=[0, 0, i % self.count, 0]))
-        n = int(random.integers(self.n_min, self.n_max + 1))
-        points = random.random((n, 2), dtype=np.float32)
+            return self.__getitems__(range(*index.indices(self.count)))
+        points, = self._points([operator.index(index)])
         return Example(points, hull_of(points))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+        """Items at any positions, as one by one, but their hulls are found all at once."""
+        if not (drawn := self._points(indices)):
+            return []
+        counts = np.array([len(one) for one in drawn], np.int64)
+        padded = np.zeros((len(drawn), counts.max(), 2), np.float32)
+        padded[np.arange(padded.shape[1]) < counts[:, None]] = np.concatenate(drawn)
+        return [Example(points, hull) for points, hull in zip(drawn, hulls_of(padded, counts), strict=True)]
+
+    def _points(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """Each item's points [n, 2]: item i is what Philox gives from counter (0, 0, i, 0) on."""
+        philox = np.random.Philox(key=self.key)
+        start, random, drawn = philox.state, np.random.Generator(philox), []
+        for i in indices:
+            if not -self.count <= i < self.count:
+                raise IndexError(f"item {i} of {self.count}")
+            start["state"]["counter"][2] = i % self.count
+            philox.state = start                                     # a third of the time of a new generator
+            n = int(random.integers(self.n_min, self.n_max + 1))
+            drawn.append(random.random((n, 2), dtype=np.float32))
+        return drawn
 
 
 def in_unit_square(points: np.ndarray) -> np.ndarray:
@@ -80,6 +86,14 @@ def in_unit_square(points: np.ndarray) -> np.ndarray:
         low = points.min(0)
         points = (points - low) / max((points.max(0) - low).max(), np.finfo(np.float64).tiny)
     return points.astype(np.float32)
+
+
+def in_unit_squares(sets: Sequence[np.ndarray]) -> np.ndarray:
+    """`in_unit_square` of each of several sets, one after the other [sum of n, 2]."""
+    points = np.concatenate(sets)
+    if points.dtype == np.float32 and points.size and points.min() >= 0 and points.max() <= 1:
+        return points                                                # as drawn: none of them moves
+    return np.concatenate([in_unit_square(one) for one in sets])
 
 
 def features_of(points: np.ndarray, mask: np.ndarray, features: str) -> np.ndarray:
