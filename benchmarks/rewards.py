@@ -8,10 +8,10 @@ from rouge_score import rouge_scorer, tokenizers
 from sacrebleu.metrics import BLEU
 from torch import Tensor
 
-from rlseq.rewards.hull import is_simple, polygon_area
+from rlseq.rewards.hull import area_and_simple
 from rlseq.rewards.ngrams import sentence_bleu_ids
 from rlseq.rewards.rouge import rouge_l_ids
-from rlseq.tasks.hull.data import hull_of
+from rlseq.tasks.hull.labels import hulls_of
 from rlseq.types import pad
 
 from .corpus import Row
@@ -49,8 +49,8 @@ def rouge(job: Job) -> Repetition:
 def hulls(job: Job) -> Repetition:
     """Hull labels; `difference` counts the point sets whose vertices differ from scipy's, index for index."""
     points = point_sets(job)
-    job.facts["difference"] = sum(list(ours) != hull(one) for ours, one in zip(map(hull_of, points), points))
-    return lambda: float(len([hull_of(one) for one in points]))
+    job.facts["difference"] = sum(list(ours) != hull(one) for ours, one in zip(hulls_of(points), points))
+    return lambda: float(len(hulls_of(points)))
 
 
 def polygon(job: Job) -> Repetition:
@@ -63,12 +63,9 @@ def polygon(job: Job) -> Repetition:
         import shapely  # an optional peer: equality is then not shown
         rings = [shapely.linearrings(row) for row in rows]
         area = torch.from_numpy(shapely.area(shapely.polygons(rings)))
-        job.facts["difference"] = float((polygon_area(points, mask).abs() - area).abs().max())
-        job.facts["unlike"] = int((is_simple(points, mask) != torch.from_numpy(shapely.is_simple(rings))).sum())
+        ours, simple = area_and_simple(points, mask)
+        job.facts["difference"] = float((ours.abs() - area).abs().max())
+        job.facts["unlike"] = int((simple != torch.from_numpy(shapely.is_simple(rings))).sum())
     except ModuleNotFoundError:
         job.facts["difference"] = None
-
-    def repetition() -> float:
-        polygon_area(points, mask)
-        return float(len(is_simple(points, mask)))
-    return repetition
+    return lambda: float(len(area_and_simple(points, mask)[1]))
