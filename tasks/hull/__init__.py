@@ -19,7 +19,7 @@ from rlseq.types import STOP, Batch, Sizes
 
 from .data import ENDLESS, ITEMS, TEST_SIZES, Example, Problems, features_of, in_unit_squares
 
-Features = Literal["coordinates", "polar"]
+Features = Literal["coordinates", "polar", "fourier"]
 Reward = Literal["area", "exact", "f1", "f1+exact", "area+exact"]
 LARGEST = 1e100                       # of a user's coordinate: squares of it must stay finite
 FORM = "a line is x1 y1 x2 y2 ..., at least three points, numbers parted by blanks or commas"
@@ -55,7 +55,7 @@ class Task(Base):
 
     @property
     def sizes(self) -> Sizes:
-        return Sizes(features=2 if self.features == "coordinates" else 7)
+        return Sizes(features={"coordinates": 2, "polar": 7, "fourier": 26}[self.features])
 
     @cached_property
     def fingerprint(self) -> str:

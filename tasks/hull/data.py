@@ -14,6 +14,8 @@ from .labels import hull_of, hulls_of
 ENDLESS = 1 << 40                     # length of the training split: nobody reaches its end
 TEST_SIZES = (50, 5, 10, 100, 200, 500)    # points in a problem of split test-<n>; the headline first
 ITEMS = 1000                          # problems in dev and in each test split
+TURN = np.pi * np.arange(4) / 4       # of the axes and the diagonals, the directions of the waves of "fourier"
+WAVES = np.concatenate([np.pi * k * np.stack([np.cos(TURN), np.sin(TURN)]) for k in (1, 2, 4)], 1)      # [2, 12]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +102,16 @@ def features_of(points: np.ndarray, mask: np.ndarray, features: str) -> np.ndarr
     """Source features [B, S, F] of padded points [B, S, 2]; 0 where padded.
 
     "coordinates": x, y. "polar": x, y, then, seen from the centroid of the set: dx, dy, radius, sine and cosine of the
-    angle; a point at the centroid has no angle, and sine and cosine are 0.
+    angle; a point at the centroid has no angle, and sine and cosine are 0. "fourier": x, y, then sines and
+    cosines of twelve plane waves about the middle of the unit square: half a period, one and two over its side, along
+    the axes and the diagonals (after Tancik et al. 2020).
     """
     if features == "coordinates":
         return points
+    if features == "fourier":
+        phase = (points - 0.5) @ WAVES.astype(np.float32)
+        found = np.concatenate([points, np.sin(phase), np.cos(phase)], axis=-1)
+        return np.where(mask[..., None], found, 0).astype(np.float32)
     centre = points.sum(1, keepdims=True) / np.maximum(mask.sum(1), 1)[:, None, None]
     arm = np.where(mask[..., None], points - centre, 0)
     radius = np.hypot(arm[..., :1], arm[..., 1:])

@@ -2,6 +2,7 @@
 
 import pickle
 import time
+from math import cos, pi, sin
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_fingerprint_names_the_data_and_not_the_reward(task):
     def other(**options):
         return make("hull", {"head": "pointer", **options}).fingerprint
     assert other(reward="area") == task.fingerprint
-    assert len({task.fingerprint, other(seed=1), other(n_max=20), other(features="polar")}) == 4
+    assert len({task.fingerprint, other(seed=1), other(n_max=20), other(features="polar"), other(features="fourier")}) == 5
     assert task.fingerprint in (TASKS / "hull" / "README.md").read_text(), "data changed: raise version, write it down"
 
 
@@ -179,6 +180,18 @@ def test_polar_features_by_hand():
     assert batch.source[0, 2].tolist() == pytest.approx([1, 0, half, -half, diagonal, -diagonal, diagonal], abs=1e-6)
     assert batch.source[0, 4].tolist() == [0.5, 0.5, 0, 0, 0, 0, 0]
     assert not batch.source[0, 5:].any()                          # padding
+
+
+def test_fourier_features_by_hand():
+    # seen from the middle, (1, 0.5) lies 1/2 along 0 degrees, sqrt(1/8) along 45, 0 along 90, -sqrt(1/8) along 135;
+    # (0.5, 0.5) is the middle: sines 0, cosines 1
+    task = make("hull", {"head": "pointer", "features": "fourier"})
+    batch = task.collate([square(task, extra=((1, 0.5), (0.5, 0.5))), *task.examples("test-10")[:1]])
+    phase = [pi * k * along for k in (1, 2, 4) for along in (0.5, 8 ** -0.5, 0, -(8 ** -0.5))]
+    assert batch.source.shape[-1] == task.sizes.features == 26
+    assert batch.source[0, 4].tolist() == pytest.approx([1, 0.5, *map(sin, phase), *map(cos, phase)], abs=2e-6)
+    assert batch.source[0, 5].tolist() == [0.5, 0.5] + [0] * 12 + [1] * 12
+    assert not batch.source[0, 6:].any()                          # padding
 
 
 def test_answers_are_positions_in_the_users_order(task):
