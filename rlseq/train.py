@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from . import dist
 from .algos import Algorithm
-from .batches import Batches
+from .batches import Ahead, Batches
 from .checkpoint import read_checkpoint, write_checkpoint
 from .env import SequenceEnv
 from .nn.policy import Policy
@@ -126,7 +126,7 @@ class Trainer:
             self.load()
         self.module = nn.parallel.DistributedDataParallel(self.learner) if dist.world() > 1 else self.learner
         kind = "pretrain" if self.name == "pretrain" else "finetune"        # all algorithms see the same problems
-        batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind))
+        batches = Ahead(Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind)))
         stop = min(stage.updates, until or stage.updates)
         with tqdm(total=stage.updates, initial=self.cost.updates, desc=self.name, unit="update", disable=dist.rank() > 0,
                   dynamic_ncols=True, mininterval=1.0) as bar:
@@ -138,10 +138,11 @@ class Trainer:
                 if self.cost.updates % stage.every == 0 or self.cost.updates == stage.updates:
                     self.look(found)
                     self.save()
+        batches.close()
         if self.cost.updates == stage.updates:
             self.choose()
 
-    def update(self, batches: Batches) -> dict[str, float]:
+    def update(self, batches: Callable[[int], Sequence]) -> dict[str, float]:
         """One update: collect, score, step."""
         step, start = self.cost.updates, time.perf_counter()
         examples = batches(step)

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rlseq.batches import ENDLESS, POOL, Batches
+from rlseq.batches import ENDLESS, POOL, Ahead, Batches
 
 
 class Lengths:
@@ -100,3 +100,20 @@ def test_endless_splits_are_read_in_order_from_a_random_start():
 def test_impossible_batches_are_refused(data, size, tokens, said):
     with pytest.raises(ValueError, match=said):
         Batches(Lengths(data), size, tokens, 0)
+
+
+def test_what_is_drawn_ahead_is_what_is_drawn_when_asked():
+    asked = []
+    ahead = Ahead(lambda step: asked.append(step) or [step])
+    assert [ahead(step) for step in (0, 1, 2, 7, 8)] == [[0], [1], [2], [7], [8]]
+    ahead.close()
+    assert asked[:2] == [0, 1]                                          # 1 was drawn before it was asked for
+
+
+def test_an_error_while_drawing_ahead_reaches_the_one_who_asks():
+    def broken(step):
+        raise ValueError(f"no step {step}")
+    ahead = Ahead(broken)
+    with pytest.raises(ValueError, match="no step 3"):
+        ahead(3)
+    ahead.close()
