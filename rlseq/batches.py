@@ -13,6 +13,12 @@ ENDLESS = 2**31       # splits at least this long are drawn in order from a rand
 POOL = 32             # batches sorted together: padding shrinks, and every POOL steps see a fair draw
 
 
+def items(examples: Sequence, indices: Sequence[int]) -> list:
+    """The examples at these positions; all at once where they have `__getitems__`, as PyTorch's own loaders ask for it."""
+    many = getattr(examples, "__getitems__", None)
+    return list(many(indices)) if many else [examples[i] for i in indices]
+
+
 class Batches:
     """Step -> examples. A pool of POOL batches is sorted by length, cut, and its batches shuffled.
 
@@ -27,7 +33,7 @@ class Batches:
         if size < 1 or tokens < 0:
             raise ValueError(f"batch={size} must be 1 or more, batch_tokens={tokens} 0 (off) or more")
         if tokens:
-            some = [task.length(self.examples[i]) for i in range(min(1000, len(self.examples)))]
+            some = [task.length(one) for one in items(self.examples, range(min(1000, len(self.examples))))]
             size = max(1, round(tokens / float(np.mean(some))))
         self.size, self.by_tokens, self.seed = size, bool(tokens), seed
         self.held: tuple[int, list[list]] = (-1, [])
@@ -40,18 +46,21 @@ class Batches:
             self.held = (pool, self._cut(pool))
         return self.held[1][place]
 
-    def _index(self, position: int) -> int:
+    def _indices(self, first: int, number: int) -> list[int]:
+        """Which examples stand at positions first, first + 1, ... of all epochs in a row."""
         count = len(self.examples)
         if count >= ENDLESS:
-            return (int(np.random.default_rng(self.seed).integers(count)) + position) % count
-        epoch, place = divmod(position, count)
+            start = int(np.random.default_rng(self.seed).integers(count)) + first
+            return [(start + i) % count for i in range(number)]
+        return [self._shuffled(*divmod(first + i, count)) for i in range(number)]
+
+    def _shuffled(self, epoch: int, place: int) -> int:
         if self.order[0] != epoch:
-            self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(count))
+            self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.examples)))
         return int(self.order[1][place])
 
     def _cut(self, pool: int) -> list[list]:
-        first = pool * POOL * self.size
-        drawn = [self.examples[self._index(first + i)] for i in range(POOL * self.size)]
+        drawn = items(self.examples, self._indices(pool * POOL * self.size, POOL * self.size))
         drawn.sort(key=self.task.length)
         if self.by_tokens:
             ends = np.cumsum([self.task.length(one) for one in drawn])

@@ -95,6 +95,19 @@ def test_endless_splits_are_read_in_order_from_a_random_start():
     assert min(drawn(Batches(Lengths(Endless()), 4, 0, 6), range(POOL))) != seen[0]
 
 
+class AtOnce(Endless):
+    def __getitem__(self, i):
+        raise AssertionError("one by one")
+
+    def __getitems__(self, indices):
+        return (i for i in indices)
+
+
+def test_data_that_gives_many_examples_at_once_is_asked_so():
+    one, other = Batches(Lengths(Endless()), 4, 0, 5), Batches(Lengths(AtOnce()), 4, 0, 5)
+    assert [one(step) for step in range(2 * POOL)] == [other(step) for step in range(2 * POOL)]
+
+
 @pytest.mark.parametrize(("data", "size", "tokens", "said"), [([], 4, 0, "is empty"), ([1], 0, 0, "batch=0"),
                                                               ([1], 1, -1, "batch_tokens=-1")])
 def test_impossible_batches_are_refused(data, size, tokens, said):
