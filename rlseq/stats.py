@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 Score = Callable[[np.ndarray], float]      # summed statistics [m] -> score
 BLOCK = 100                                # resamples at a time: bounds memory at BLOCK * n floats
@@ -91,7 +91,7 @@ def _seed_noise(scores: np.ndarray, samples: int, seed: int) -> np.ndarray:
     if len(scores) < 2:
         return np.zeros(samples)
     spread = scores.std(ddof=1) / np.sqrt(len(scores))
-    quantiles = stats.t.ppf((np.arange(samples) + 0.5) / samples, len(scores) - 1)
+    quantiles = stdtrit(len(scores) - 1, (np.arange(samples) + 0.5) / samples)
     return spread * np.random.default_rng([seed, 1]).permutation(quantiles)
 
 
@@ -126,7 +126,7 @@ def t_interval(scores: Sequence[float], level: float = 0.95) -> Interval:
     scores = np.asarray(scores, dtype=np.float64)
     if len(scores) < 2:
         return Interval(float(scores.mean()) if len(scores) else float("nan"), float("nan"), float("nan"))
-    half = stats.t.ppf(0.5 + level / 2, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores))
+    half = stdtrit(len(scores) - 1, 0.5 + level / 2) * scores.std(ddof=1) / np.sqrt(len(scores))
     return Interval(float(scores.mean()), float(scores.mean() - half), float(scores.mean() + half))
 
 
