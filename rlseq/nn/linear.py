@@ -22,6 +22,8 @@ MARGIN = 1.15                    # oneDNN must win by this much: a choice betwee
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = "none") -> Tensor:
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        weight = weight.contiguous()                          # a slice takes oneDNN's reference code: a thousand times slower
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "")
 
 
