@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from . import lstm
-from .attention import Attention, Kind, MultiHead, Packing, read, weights
+from .attention import Attention, Kind, MultiHead, Packing, fold, read, weights
 from .encoders import FeedForward, Memory, places, switch_dropout
-from .linear import Linear
+from .linear import Linear, product
 
 Past = tuple[Tensor, ...]
 Keys = tuple[Tensor, ...]        # what the decoder projects once per source; first dimension B
@@ -43,12 +43,14 @@ class RecurrentDecoder(nn.Module):
         return self
 
     def keys(self, memory: Memory) -> Keys:
-        """Keys of the source, projected once."""
-        return () if self.attention is None else (self.attention.keys(memory.states),)
+        """Keys of the source, projected once; without attention the summary's part of W [h; c]."""
+        if self.attention is None:
+            return (product(memory.summary, self.combine.weight[:, self.cell.hidden_size:], self.combine.bias),)
+        return (self.attention.keys(memory.states),)
 
     def start(self, memory: Memory, k: int) -> Past:
         """The past of N = B*k rows before the first action."""
-        first = torch.tanh(self.first(memory.summary)).repeat_interleave(k, 0)
+        first = lstm.tanh(self.first(memory.summary)).repeat_interleave(k, 0)
         return first.view(len(first), self.parts, self.cell.num_layers, -1).unbind(1)      # each [N, layers, H]
 
     def forward(self, fed: Tensor, memory: Memory, keys: Keys, mask: Tensor | None = None,
@@ -76,14 +78,12 @@ class RecurrentDecoder(nn.Module):
 
     def _attended(self, states: Tensor, memory: Memory, keys: Keys) -> tuple[Tensor, Tensor | None]:
         """States of the cell [N, T, H] -> o [N, T, H] and the attention [N, T, S], if there is any."""
-        attention = None
         if self.attention is None:
-            rows, steps = states.shape[:2]
-            context = memory.summary.repeat_interleave(rows // len(memory.summary), 0).unsqueeze(1).expand(-1, steps, -1)
-        else:
-            attention = weights(self.attention(states, keys[0]), memory.mask)
-            context = read(attention, memory.states)
-        return torch.tanh(self.combine(torch.cat([states, context], -1))), attention
+            own = product(states, self.combine.weight[:, :self.cell.hidden_size])
+            return lstm.tanh(fold(own, len(keys[0])) + keys[0].unsqueeze(1)).view(states.shape), None
+        attention = weights(self.attention(states, keys[0]), memory.mask)
+        context = read(attention, memory.states)
+        return lstm.tanh(self.combine(torch.cat([states, context], -1))), attention
 
 
 class TransformerDecoder(nn.Module):

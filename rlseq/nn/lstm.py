@@ -72,8 +72,14 @@ def make_plan(lengths: Tensor, steps: int, backwards: bool) -> Plan:
                 start[lengths] + torch.arange(len(order)))
 
 
+def tanh(x: Tensor) -> Tensor:
+    """tanh; on a CPU as 2 s(2x) - 1, for torch computes sigmoids some five times faster there. Absolute error 1e-7."""
+    plain = x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64)
+    return torch.tanh(x) if plain else torch.sigmoid(2 * x) * 2 - 1
+
+
 def _tanh(x: Tensor, out: Tensor) -> Tensor:
-    """tanh x = 2 s(2x) - 1, for torch computes sigmoids some eight times faster on a CPU."""
+    """The same without a gradient, into given memory."""
     torch.mul(x, 2, out=out).sigmoid_()
     return torch.add(out.new_tensor(-1.0), out, alpha=2, out=out)
 

@@ -89,3 +89,11 @@ def test_an_affine_map_of_few_features_is_the_same_folded(layers, bidirectional)
     above, leaves = torch.randn_like(ours), [*few, *cell.parameters()]
     for one, other in zip(torch.autograd.grad(ours, leaves, above), torch.autograd.grad(theirs, leaves, above), strict=True):
         assert torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.float64, 1e-15), (torch.float32, 2e-7), (torch.bfloat16, 0.0)])
+def test_tanh_by_way_of_the_sigmoid_is_tanh(dtype, close):
+    x = torch.linspace(-20, 20, 4001).to(dtype).requires_grad_()
+    (ours,), (theirs,) = (torch.autograd.grad(one.sum(), x) for one in (lstm.tanh(x), torch.tanh(x)))
+    assert torch.allclose(lstm.tanh(x), torch.tanh(x), rtol=0, atol=close)
+    assert torch.allclose(ours, theirs, rtol=0, atol=4 * close)
