@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import dist
 from .env import SequenceEnv, through_stop
+from .nn.graphs import StepGraph
 from .nn.linear import constant_weights
 from .nn.policy import Policy, State
 from .types import NEVER, STOP, Rollout
@@ -107,11 +108,12 @@ def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], t
     """Answers by `choose(log pi [N, A]) -> actions [N] and the log p [N, A] they came from`; rows in play only."""
     env.begin(k)
     state = policy.start(policy.encode(env.batch), k) if start is None else start.times(k)
+    player = StepGraph(policy, env.horizon) if env.static else policy
     action, logps, legals = None, [], []
-    look = 1 if env.device.type == "cpu" else LOOK
+    look = 1 if env.device.type == "cpu" and not env.static else LOOK
     while env.steps < env.horizon:
         legal, rows = env.legal(), env.rows
-        logp, state = policy.step(state, action, legal)
+        logp, state = player.step(state, action, legal)
         action, logp = choose(logp)
         logps.append(_spread(logp.gather(1, action.unsqueeze(1)).squeeze(1), rows, env.num_envs, 0.0))
         legals.append(None if legal is None else _spread(legal, rows, env.num_envs, True))
@@ -119,7 +121,7 @@ def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], t
         if env.steps % look == 0 and env.steps < env.horizon:
             if bool(env.done.all()):
                 break
-            if kept := env.narrow(NARROW):
+            if not env.static and (kept := env.narrow(NARROW)):
                 state, action = state.narrow(*kept), action[kept[1]]
     actions, mask = env.answers()
     steps = int(mask.sum(1).max())                                         # the last look may have come late

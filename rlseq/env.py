@@ -39,13 +39,15 @@ class SequenceEnv(VectorEnv):
 
     Training loads a batch and calls `begin`, `legal` and `advance`; `reset` and `step` are gymnasium's words for the
     same. Rows that have ended ignore their actions and earn nothing; nothing resets by itself. By `narrow` they leave
-    the play: `rows` are the numbers of those still in it, `playing` their problems.
+    the play: `rows` are the numbers of those still in it, `playing` their problems. A `static` environment asks
+    roll-outs for steps of one shape, which a GPU can replay as a graph: no row leaves.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
 
-    def __init__(self, task: Task, device: torch.device | str = "cpu", problems: int = 16) -> None:
-        self.task, self.device, self.problems, self.num_envs = task, torch.device(device), problems, problems
+    def __init__(self, task: Task, device: torch.device | str = "cpu", problems: int = 16, static: bool = False) -> None:
+        self.task, self.device, self.static = task, torch.device(device), static
+        self.problems = self.num_envs = problems
 
     def load(self, batch: Batch) -> None:
         """Take the problems that are answered next."""

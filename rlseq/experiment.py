@@ -128,8 +128,9 @@ def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
     try:
         for point in pretrained.curve:
             tracker.metrics(point["updates"], {f"pretrain/{key}": point[key] for key in ("loss", "dev")})
-        trainer = Trainer(policy, setup.algorithm, SequenceEnv(setup.task, setup.device), setup.finetune, names["algo"],
-                          setup.seed, judge(setup, setup.finetune), folder, setup.config["precision"], tracker.metrics)
+        env = SequenceEnv(setup.task, setup.device, static=setup.config["cuda_graphs"])
+        trainer = Trainer(policy, setup.algorithm, env, setup.finetune, names["algo"], setup.seed,
+                          judge(setup, setup.finetune), folder, setup.config["precision"], tracker.metrics)
         if (folder / "model.json").is_file():
             tensors, facts = read_checkpoint(folder, "model")
             policy.load_state_dict(tensors)

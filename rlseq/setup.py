@@ -18,7 +18,7 @@ from .task import Task
 from .train import Stage, precision_context, seed_step
 
 KEYS = ("policy", "task", "algo", "plan", "tracking", "seed", "device", "precision", "pretrained", "compare", "results",
-        "runs", "tests", "decode")
+        "runs", "tests", "decode", "cuda_graphs")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
         raise ValueError(f"seed={config['seed']!r} must be a whole number, 0 or more")
     if config["precision"] not in ("fp32", "bf16"):
         raise ValueError(f"precision={config['precision']} is not one of fp32, bf16")
+    device = pick_device(config["device"])
+    if not isinstance(config["cuda_graphs"], bool):
+        raise ValueError(f"cuda_graphs={config['cuda_graphs']!r} is not one of true, false")
+    if config["cuda_graphs"] and device.type != "cuda":
+        raise ValueError(f"cuda_graphs=true needs device=cuda, and this run is on the {device.type}; leave it false")
     shape = build(Shape, config["policy"], "policy")
     options = dict(config["task"])
     name = str(options.pop("name"))
@@ -94,7 +99,7 @@ def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
         if not len(task.examples(split)):
             raise ValueError(f"split {split} of task {name} is empty; look at task.data and task.path")
     return Setup(config, names, task, shape, algos.make(config["algo"]), build(Stage, plan["pretrain"], "plan.pretrain"),
-                 finetune, build(Decoding, config["decode"], "decode"), tests, pick_device(config["device"]), plan["test"])
+                 finetune, build(Decoding, config["decode"], "decode"), tests, device, plan["test"])
 
 
 def fresh(setup: Setup) -> Policy:

@@ -143,12 +143,16 @@ class MultiHead(nn.Module):
         found = _fused(self.split(fold(asked, len(key))), key, value, mask, causal, self.dropout if self.training else 0.0)
         return self.out(packing.pack(found.transpose(1, 2).reshape(asked.shape)))
 
-    def own_step(self, states: Tensor, caches: Iterable[Tensor], place: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Self-attention of one new position [N, H]; caches of keys and values before it [N, heads, >= place, H / heads]."""
+    def own_step(self, states: Tensor, caches: Iterable[Tensor], place: int | Tensor,
+                 lived: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Self-attention of one new position [N, H]; caches of keys and values before it [N, heads, >= place, H / heads].
+
+        Of fixed shape: place [1], and where its caches have lived until then [room].
+        """
         asked, *new = self.project(states).view(len(states), 3, self.heads, -1).unbind(1)
         caches = tuple(_remember(cache, place, one) for cache, one in zip(caches, new, strict=True))
-        key, value = (cache[:, :, :place + 1] for cache in caches)
-        return self.out(_few(asked.unsqueeze(2), key, value, None).view(states.shape)), caches
+        key, value = caches if lived is not None else (cache[:, :, :place + 1] for cache in caches)
+        return self.out(_few(asked.unsqueeze(2), key, value, lived).view(states.shape)), caches
 
     def step(self, states: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """`forward` for one position of every row [N, H]."""
@@ -180,8 +184,10 @@ def _few(asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tens
     return torch.bmm(share.flatten(0, 1), value.flatten(0, 1)).view(asked.shape)
 
 
-def _remember(cache: Tensor, place: int, new: Tensor) -> Tensor:
+def _remember(cache: Tensor, place: int | Tensor, new: Tensor) -> Tensor:
     """The cache [N, heads, room, d] with `new` [N, heads, d] at a place; without a graph in the same memory."""
+    if isinstance(place, Tensor):
+        return cache.to(new.dtype).index_copy_(2, place, new.unsqueeze(2))
     if torch.is_grad_enabled():
         return torch.cat([cache[:, :, :place], new.unsqueeze(2)], 2)
     if place == cache.shape[2]:

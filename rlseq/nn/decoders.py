@@ -7,6 +7,7 @@ the memory of the past it is given, so continue from what it returns. Stepping n
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import lstm
@@ -53,6 +54,10 @@ class RecurrentDecoder(nn.Module):
         first = lstm.tanh(self.first(memory.summary)).repeat_interleave(k, 0)
         return first.view(len(first), self.parts, self.cell.num_layers, -1).unbind(1)      # each [N, layers, H]
 
+    def with_room(self, past: Past, room: int) -> Past:
+        """The past before the first action in shapes that `room` steps do not change: as it is."""
+        return past
+
     def forward(self, fed: Tensor, memory: Memory, keys: Keys, mask: Tensor | None = None,
                 attend: bool = False) -> tuple[Tensor, Tensor | None]:
         """Fed vectors [N, T, H] -> states [N, T, H], attention [N, T, S] if there is any; mask [N, T] hides padding."""
@@ -65,7 +70,7 @@ class RecurrentDecoder(nn.Module):
         states, attention = self._attended(states, memory, keys)
         return self.dropout(states), attention
 
-    def step(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, place: int) -> tuple[Tensor, Past]:
+    def step(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, place: int | Tensor) -> tuple[Tensor, Past]:
         """The vector fed at a place [N, H] -> its state [N, H] and the past after it."""
         if lstm.fits(self.cell, fed) and not torch.is_grad_enabled():
             states, past = lstm.step(self.cell, fed, past)
@@ -107,6 +112,10 @@ class TransformerDecoder(nn.Module):
         rows = len(memory.states) * k
         return (memory.states.new_empty(rows, self.heads, 0, self.width // self.heads),) * (2 * len(self.layers))
 
+    def with_room(self, past: Past, room: int) -> Past:
+        """The past before the first action in shapes that `room` steps do not change: [N, heads, room, H / heads], 0."""
+        return tuple(F.pad(cache, (0, 0, 0, room)) for cache in past)
+
     def forward(self, fed: Tensor, memory: Memory, keys: Keys, mask: Tensor | None = None,
                 attend: bool = False) -> tuple[Tensor, Tensor | None]:
         """Fed vectors [N, T, H] -> states [N, T, H], and attention [N, T, S] of the last layer if asked.
@@ -120,12 +129,20 @@ class TransformerDecoder(nn.Module):
             states, attention = layer(states, keys[2 * number:2 * number + 2], seen, packing, want)
         return packing.unpack(self.norm(states)), attention
 
-    def step(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, place: int) -> tuple[Tensor, Past]:
-        """The vector fed at a place [N, H] -> its state [N, H] and the past after it."""
-        states, seen, after = fed + places(place, place + 1, fed), memory.mask[:, None, None, :], ()
+    def step(self, fed: Tensor, memory: Memory, keys: Keys, past: Past, place: int | Tensor) -> tuple[Tensor, Past]:
+        """The vector fed at a place [N, H] -> its state [N, H] and the past after it.
+
+        Where the past has room for all places, a tensor [1] may name the place: then no shape depends on it.
+        """
+        if isinstance(place, Tensor):
+            room = past[0].shape[2]
+            code, lived = places(0, room, fed).index_select(0, place), torch.arange(room, device=place.device) <= place
+        else:
+            code, lived = places(place, place + 1, fed), None
+        states, seen, after = fed + code, memory.mask[:, None, None, :], ()
         for number, layer in enumerate(self.layers):
             own = slice(2 * number, 2 * number + 2)
-            states, caches = layer.step(states, keys[own], seen, past[own], place)
+            states, caches = layer.step(states, keys[own], seen, past[own], place, lived)
             after += caches
         return self.norm(states), after
 
@@ -146,8 +163,9 @@ class DecoderLayer(nn.Module):
         states = states + self.dropout(self.cross(normal, keys, seen, packing))
         return self.feedforward(states), self.cross.probabilities(normal, keys, seen, packing) if attend else None
 
-    def step(self, states: Tensor, keys: Keys, seen: Tensor, caches: Past, place: int) -> tuple[Tensor, Past]:
-        found, caches = self.own.own_step(self.own_norm(states), caches, place)
+    def step(self, states: Tensor, keys: Keys, seen: Tensor, caches: Past, place: int | Tensor,
+             lived: Tensor | None) -> tuple[Tensor, Past]:
+        found, caches = self.own.own_step(self.own_norm(states), caches, place, lived)
         states = states + found
         states = states + self.cross.step(self.cross_norm(states), keys, seen)
         return self.feedforward(states), caches

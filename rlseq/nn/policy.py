@@ -54,7 +54,7 @@ class State:
     head_keys: Tensor | None
     past: Past
     k: int
-    place: int = 0            # actions taken so far
+    place: int | Tensor = 0   # actions taken so far; a tensor [1] where shapes are fixed
 
     def select(self, rows: Tensor) -> State:
         """The same problems continued from other rows [N]; a row may only take the past of its own problem's rows."""
@@ -124,6 +124,11 @@ class Policy(nn.Module):
         """N = B*k rows before their first action."""
         keys = tuple(one.contiguous() for one in self.decoder.keys(memory))
         return State(memory, keys, self.head.keys(memory), self.decoder.start(memory, k), k)
+
+    def with_room(self, state: State, room: int) -> State:
+        """The state before the first action in shapes that `room` steps do not change."""
+        place = torch.zeros(1, dtype=torch.long, device=state.memory.mask.device)
+        return replace(state, past=self.decoder.with_room(state.past, room), place=place)
 
     def step(self, state: State, action: Tensor | None, legal: Tensor | None = None) -> tuple[Tensor, State]:
         """The actions just taken [N] (None at first), what may follow [N, A] -> log pi [N, A] and the next state."""
