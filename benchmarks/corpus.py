@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .job import SOURCES, WORDS, Job, sources
+from .job import WORDS, Job, sources
 
 STOP, PAD, UNKNOWN, FIRST = range(4)       # the four special ids; words follow, the most frequent first
 BATCHES = 70                               # of 64 lines: enough for every workload
@@ -23,15 +23,16 @@ def words(line: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", line.lower())
 
 
-def pairs(folder: str, count: int = BATCHES * SOURCES) -> list[tuple[Row, Row]]:
-    """The first `count` lines as (English, German) ids, each ending in STOP; one vocabulary of 8000 for both."""
-    if not folder:
+def pairs(job: Job, count: int) -> list[tuple[Row, Row]]:
+    """The first `count` lines as (English, German) ids, each ending in STOP; one vocabulary of 8000 for both. A quick
+    run does not read the files."""
+    real = job.data and not job.quick
+    job.facts["data"] = "multi30k" if real else "synthetic"
+    if not real:
         return synthetic(count)
     sides = []
     for language in ("en", "de"):
-        path = Path(folder) / f"train.{language}.gz"
-        if not path.is_file():
-            raise ValueError(f"no {path}; give --data the folder of Multi30k, or leave it out for a synthetic corpus")
+        path = Path(job.data) / f"train.{language}.gz"
         with gzip.open(path, "rt", encoding="utf-8") as file:
             sides.append([words(line) for line in file])
     counts = Counter(word for side in sides for line in side for word in line)
@@ -53,10 +54,9 @@ def synthetic(count: int) -> list[tuple[Row, Row]]:
 
 
 def batches(job: Job, count: int = BATCHES) -> list[list[tuple[Row, Row]]]:
-    """Batch j holds lines 64 j .. 64 j + 63 (16 lines each in a quick run)."""
-    job.facts["data"] = "multi30k" if job.data else "synthetic"
+    """Batch j holds lines 64 j .. 64 j + 63 (8 lines each in a quick run)."""
     size = sources(job)
-    rows = pairs(job.data, count * size)
+    rows = pairs(job, count * size)
     return [rows[start:start + size] for start in range(0, len(rows), size)]
 
 

@@ -32,5 +32,10 @@ def prepared(job: Job) -> None:
 
 
 def sources(job: Job) -> int:
-    """Sources of a batch in W1 to W3."""
-    return SOURCES // 4 if job.quick else SOURCES
+    """Sources of a batch in W1 to W4."""
+    return SOURCES // 8 if job.quick else SOURCES
+
+
+def instances(job: Job) -> int:
+    """Point sets of a batch in W5."""
+    return INSTANCES // 4 if job.quick else INSTANCES

@@ -36,20 +36,20 @@ def decoder(rows: int, own: list[Work], cross: list[Work], way: Way, fixed: bool
     return layer * LAYERS
 
 
-def vocabulary(rows: int, way: Way, fixed: bool) -> list[Work]:
+def vocabulary(rows: int, way: Way, fixed: bool, words: int = WORDS) -> list[Work]:
     """Logits and their softmax, a chunk of rows at a time."""
     whole, rest = divmod(rows, CHUNK)
-    found = [linear(CHUNK, WIDTH, WORDS, way, fixed), softmax(CHUNK, WORDS)] * whole
-    return found + ([linear(rest, WIDTH, WORDS, way, fixed), softmax(rest, WORDS)] if rest else [])
+    found = [linear(CHUNK, WIDTH, words, way, fixed), softmax(CHUNK, words)] * whole
+    return found + ([linear(rest, WIDTH, words, way, fixed), softmax(rest, words)] if rest else [])
 
 
-def drawing(rows: list[Row], k: int, way: Way) -> list[Work]:
-    """Encode the sources, then 30 steps of k answers to each."""
+def drawing(rows: list[Row], k: int, way: Way, steps: int = LENGTH, words: int = WORDS) -> list[Work]:
+    """Encode the sources, then so many steps of k answers to each."""
     count, length, total = len(rows), max(map(len, rows)), sum(map(len, rows))
     found = encoder(total, count, length, way, True)
-    for step in range(1, LENGTH + 1):
+    for step in range(1, steps + 1):
         found += decoder(count * k, attention(count * k, 1, step, way), attention(count, k, length, way), way, True)
-        found += [*vocabulary(count * k, way, True), draw(count * k, WORDS)]
+        found += [*vocabulary(count * k, way, True, words), draw(count * k, words)]
     return found
 
 

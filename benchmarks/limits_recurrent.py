@@ -7,7 +7,7 @@ Training counts all of it three times.
 from __future__ import annotations
 
 from .corpus import batches
-from .job import INSTANCES, LENGTH, POINTS, STEPS, WIDTH, WORDS, Job, Repetition, sources
+from .job import LENGTH, POINTS, STEPS, WIDTH, WORDS, Job, Repetition, instances, sources
 from .limits import run, vocabulary
 from .products import Work, additive, batched, draw, linear, softmax
 from .samples import hull, point_sets
@@ -48,25 +48,27 @@ def mle(job: Job) -> Repetition:
     return run(forward * 3, float(sum(target)))
 
 
-def pointing(steps: int, glimpse: bool) -> list[Work]:
-    """Decoder of 128 instances for so many steps at once: attention alone, without the cell."""
+def pointing(count: int, steps: int, glimpse: bool) -> list[Work]:
+    """Decoder of `count` instances for so many steps at once: attention alone, without the cell."""
     keys = POINTS + 1
-    return attention(INSTANCES, steps, keys, False) + (attention(INSTANCES, steps, keys, True) if glimpse else [])
+    return attention(count, steps, keys, False) + (attention(count, steps, keys, True) if glimpse else [])
 
 
 def pointer_mle(job: Job) -> Repetition:
     """W5: references of their true lengths."""
-    target = [len(hull(points)) + 1 for points in point_sets(job)[:INSTANCES]]
-    keys = [linear(INSTANCES * (POINTS + 1), WIDTH, WIDTH)]
-    forward = cell([POINTS] * INSTANCES) + keys + cell(target) + pointing(round(sum(target) / INSTANCES), False)
-    return run(forward * 3, float(INSTANCES))
+    count = instances(job)
+    target = [len(hull(points)) + 1 for points in point_sets(job)[:count]]
+    keys = [linear(count * (POINTS + 1), WIDTH, WIDTH)]
+    forward = cell([POINTS] * count) + keys + cell(target) + pointing(count, round(sum(target) / count), False)
+    return run(forward * 3, float(count))
 
 
 def pointer_reinforce(job: Job, worth: str = "area") -> Repetition:
     """W5: encoder, a sample and a greedy answer step by step, one scoring pass."""
+    count = instances(job)
     steps, glimpse = (STEPS, False) if worth == "area" else (POINTS, True)
-    encoder = cell([POINTS] * INSTANCES) + [linear(INSTANCES * (POINTS + 1), WIDTH, WIDTH)] * (2 if glimpse else 1)
-    step = [linear(INSTANCES, 2 * WIDTH, 4 * WIDTH), *pointing(1, glimpse)]
-    drawn = (step + [draw(INSTANCES, POINTS + 1, POINTS + 1)]) * steps
-    return run(encoder + drawn + step * steps + (encoder + cell([steps] * INSTANCES) + pointing(steps, glimpse)) * 3,
-               float(INSTANCES))
+    encoder = cell([POINTS] * count) + [linear(count * (POINTS + 1), WIDTH, WIDTH)] * (2 if glimpse else 1)
+    step = [linear(count, 2 * WIDTH, 4 * WIDTH), *pointing(count, 1, glimpse)]
+    drawn = (step + [draw(count, POINTS + 1, POINTS + 1)]) * steps
+    scored = encoder + cell([steps] * count) + pointing(count, steps, glimpse)
+    return run(encoder + drawn + step * steps + scored * 3, float(count))

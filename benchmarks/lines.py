@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 
 from .race import Result
-from .workloads import Workload
+from .workloads import Goal, Workload
+
+MINUTES = 10                          # of training that the goal of quality allows
 
 
 def lines(workload: Workload, results: list[Result]) -> list[dict[str, object]]:
@@ -42,8 +44,10 @@ def line(workload: Workload, result: Result, value: float | None, to_peer: float
     found = {"workload": workload.name, "name": result.competitor.name, "value": rounded(value), "unit": workload.unit,
              "ratio_to_best_peer": to_peer, "ratio_to_limit": to_limit, "repetitions": len(result.values)}
     if result.values:
-        found |= {"min": rounded(min(result.values)), "max": rounded(max(result.values)), "peak_mb": result.peak_mb,
-                  "start_mb": result.start_mb, "foreign_cpu": round(statistics.median(result.foreign), 3)}
+        found |= {"min": rounded(min(result.values)), "max": rounded(max(result.values)),
+                  "foreign_cpu": round(statistics.median(result.foreign), 3)}
+    if result.values and not result.competitor.inverse:                        # else the work is done by other processes
+        found |= {"start_mb": result.start_mb, "peak_mb": result.peak_mb}
     return found | ({"ratios": ratios} if ratios else {}) | result.facts | result.problem
 
 
@@ -61,8 +65,8 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def table(workload: Workload, found: list[dict[str, object]]) -> str:
-    """The lines of one workload as a markdown table, with its goals below."""
+def table(workload: Workload, found: list[dict[str, object]], full: bool) -> str:
+    """The lines of one workload as a markdown table; below it its goals, if this is a full run, and who was left out."""
     head = [workload.name, f"{workload.unit} (min - max)", "x best peer", "of limit", "peak MB", "n"]
     rows = [head, ["---"] * len(head)]
     for one in found:
@@ -77,18 +81,34 @@ def table(workload: Workload, found: list[dict[str, object]]) -> str:
             "ratio_to_best_peer", "ratio_to_limit", "peak_mb", "repetitions"))])
     body = "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows)
     out = [str(one["name"]) for one in found if "left_out" in one]
-    notes = goals(workload, found) + ([f"* left out: {', '.join(out)}"] if out else [])
+    notes = (goals(workload, found) if full else []) + ([f"* left out: {', '.join(out)}"] if out else [])
     return f"{workload.title}\n\n{body}\n" + "".join(f"\n{text}" for text in notes) + "\n"
 
 
 def goals(workload: Workload, found: list[dict[str, object]]) -> list[str]:
     """Each goal of a workload beside what was measured."""
-    value = {str(one["name"]): one["value"] for one in found if one["value"] is not None}
-    texts = []
-    for name, other, wanted in workload.goals:
-        if name in value and other in value:
-            reached = value[name] / value[other]
-            texts.append(f"* {name} / {other}: {reached:.2f}, goal {wanted:g}: {'reached' if reached >= wanted else 'missed'}")
-        else:
-            texts.append(f"* {name} / {other}: not measured, goal {wanted:g}")
-    return texts
+    known = {str(one["name"]): one for one in found if one["value"] is not None}
+    return [judged(goal, known) for goal in workload.goals]
+
+
+def judged(goal: Goal, known: dict[str, dict[str, object]]) -> str:
+    """One goal in one line."""
+    ours, other = known.get(goal.row), known.get(goal.other)
+    text = {"speed": f"{goal.row} / {goal.other}, at least {goal.wanted:g}",
+            "memory": f"peak memory of {goal.row} / {goal.other}, at most {goal.wanted:g}",
+            "seconds": f"{goal.row}, at most {goal.wanted:g} s",
+            "quality": f"{goal.row}, at least {goal.wanted:g} % within {MINUTES} minutes of training"}[goal.what]
+    if ours is None or (other is None and goal.other):
+        return f"* {text}: not measured"
+    if goal.what == "quality":
+        good = ours["value"] >= goal.wanted and ours["seconds"] <= 60 * MINUTES
+        return f"* {text}: {ours['value']:.1f} % in {ours['seconds']:.0f} s, {'reached' if good else 'missed'}"
+    if goal.what == "seconds":
+        reached, good = ours["value"], ours["value"] <= goal.wanted
+    elif goal.what == "memory":
+        reached = ours["peak_mb"] / other["peak_mb"]
+        good = reached <= goal.wanted
+    else:
+        reached = ours["value"] / other["value"]
+        good = reached >= goal.wanted
+    return f"* {text}: {reached:.2f}, {'reached' if good else 'missed'}"

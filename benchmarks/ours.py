@@ -19,7 +19,7 @@ from rlseq.types import NEVER, STOP
 
 from .corpus import batches
 from .job import ANSWERS, HEADS, INNER, LAYERS, LENGTH, WIDTH, WORDS, Job, Repetition, sources
-from .task import Lines
+from .task import Lines, Pair
 
 FOREVER = 10**6          # updates: no evaluation, no checkpoint and no end within a benchmark
 
@@ -43,20 +43,26 @@ def endless(policy: Policy) -> Policy:
     return policy
 
 
-def rollout(job: Job, precision: str = "fp32", model: str = "transformer") -> Repetition:
-    """W1 and W4: 30 tokens to each of 64 sources, encoder included."""
-    shape = {"transformer": transformer, "lstm": recurrent}[model](0.0)
-    task = Lines(batches(job, 1)[0], WORDS, LENGTH, judged=False)
+def sampling(job: Job, pairs: list[Pair], k: int = 1, steps: int = LENGTH, words: int = WORDS, precision: str = "fp32",
+             model: str = "transformer") -> Repetition:
+    """k answers of so many tokens to each source, encoder included."""
+    task = Lines(pairs, words, steps, judged=False)
     env = SequenceEnv(task, job.device)
     env.load(task.collate(task.pairs))
+    shape = {"transformer": transformer, "lstm": recurrent}[model](0.0)
     policy = endless(make_policy(task.sizes, shape).to(job.device)).eval()
 
     def repetition() -> float:
         with precision_context(env.device, precision):
-            drawn = sample(policy, env, k=1)
-        assert drawn.actions.shape == (len(task.pairs), LENGTH), drawn.actions.shape
-        return float(len(task.pairs) * LENGTH)
+            drawn = sample(policy, env, k=k)
+        assert drawn.actions.shape == (len(pairs) * k, steps), drawn.actions.shape
+        return float(len(pairs) * k * steps)
     return repetition
+
+
+def rollout(job: Job, precision: str = "fp32", model: str = "transformer") -> Repetition:
+    """W1 and W4: 30 tokens to each of 64 sources."""
+    return sampling(job, batches(job, 1)[0], precision=precision, model=model)
 
 
 def trainer(job: Job, task: Lines, policy: Policy, algorithm: Algorithm, stage: Stage, precision: str) -> Trainer:

@@ -7,7 +7,7 @@ from rlseq.algos.reinforce import Reinforce
 from rlseq.nn.policy import Shape, make_policy
 from rlseq.train import Stage
 
-from .job import INSTANCES, POINTS, STEPS, WIDTH, Job, Repetition
+from .job import POINTS, STEPS, WIDTH, Job, Repetition, instances
 from .ours import FOREVER, trainer
 from .points import Points
 
@@ -20,24 +20,24 @@ def network(glimpse: bool) -> Shape:
 
 def mle(job: Job) -> Repetition:
     """One update on references of 128 hulls."""
-    task = Points(8 * INSTANCES, POINTS, POINTS + 1, "area")
-    stage = Stage(FOREVER, lr=1e-4, batch=INSTANCES, clip=1.0, every=FOREVER)
+    task = Points(8 * instances(job), POINTS, POINTS + 1, "area")
+    stage = Stage(FOREVER, lr=1e-4, batch=instances(job), clip=1.0, every=FOREVER)
     made = trainer(job, task, make_policy(task.sizes, network(False)), MLE(), stage, "fp32")
 
     def repetition() -> float:
-        made.update(lambda step: task.ready[step % 8 * INSTANCES:][:INSTANCES])
-        return float(INSTANCES)
+        made.update(lambda step: task.ready[step % 8 * instances(job):][:instances(job)])
+        return float(instances(job))
     return repetition
 
 
 def reinforce(job: Job, worth: str = "area") -> Repetition:
     """One update: a sample and a greedy answer to each of 128 problems; 20 points of a hull, or a tour of all 50."""
-    task = Points(INSTANCES, POINTS, STEPS if worth == "area" else POINTS, worth)
-    stage = Stage(FOREVER, lr=1e-4, batch=INSTANCES, clip=1.0, every=FOREVER)
+    task = Points(instances(job), POINTS, STEPS if worth == "area" else POINTS, worth)
+    stage = Stage(FOREVER, lr=1e-4, batch=instances(job), clip=1.0, every=FOREVER)
     policy = make_policy(task.sizes, network(glimpse=worth == "tour"))
     made = trainer(job, task, policy, Reinforce(k=1, baseline="greedy"), stage, "fp32")
 
     def repetition() -> float:
         made.update(lambda step: task.ready)
-        return float(INSTANCES)
+        return float(instances(job))
     return repetition

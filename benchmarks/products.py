@@ -49,12 +49,19 @@ def linear(rows: int, inner: int, outer: int, way: Way = "fast", fixed: bool = T
 
 
 @cache
+def pool(kind: torch.dtype) -> Tensor:
+    """Random numbers that batched products take their operands from, so that many shapes need no memory each."""
+    return torch.randn(2**24).to(kind)
+
+
+@cache
 def batched(count: int, rows: int, inner: int, columns: int, way: Way = "fast") -> Work:
     """[count, rows, inner] x [count, inner, columns]."""
     kind = torch.bfloat16 if way == "bf16" else torch.float32
-    left, right = torch.randn(count, rows, inner).to(kind), torch.randn(count, inner, columns).to(kind)
-    out = torch.empty(count, rows, columns, dtype=kind)
-    return lambda: torch.bmm(left, right, out=out)
+    numbers = pool(kind)
+    left = numbers[:count * rows * inner].view(count, rows, inner)
+    right = numbers[-count * inner * columns:].view(count, inner, columns)
+    return lambda: torch.bmm(left, right)
 
 
 @cache

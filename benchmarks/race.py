@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .workloads import Competitor, Workload
@@ -39,6 +39,7 @@ class Result:
     start_mb: float | None = None
     peak_mb: float | None = None
     facts: dict[str, object] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     problem: dict[str, str] = field(default_factory=dict)
 
 
@@ -76,7 +77,8 @@ class Runner:
             return False
         told = self.listen()
         self.result.problem |= {key: str(told[key]) for key in ("missing", "failed") if key in told}
-        self.result.facts, self.result.start_mb = told.get("facts", {}), told.get("start_mb")
+        self.result.facts, self.result.versions = told.get("facts", {}), told.get("versions", {})
+        self.result.start_mb = told.get("start_mb")
         return not self.result.problem
 
     def repeat(self, settings: Settings) -> None:
@@ -128,7 +130,3 @@ def race(workload: Workload, settings: Settings, chosen: list[Competitor]) -> li
             one.close()
     return [one.result for one in runners]
 
-
-def described(settings: Settings) -> dict[str, object]:
-    """The settings as they go into the raw lines."""
-    return {key: value for key, value in asdict(settings).items() if key != "pythons"}

@@ -8,7 +8,7 @@ from rl4co.envs import TSPEnv
 from rl4co.models.zoo.ptrnet import PointerNetworkPolicy
 from torch import nn
 
-from .job import INSTANCES, POINTS, WIDTH, Job, Repetition
+from .job import POINTS, WIDTH, Job, Repetition, instances
 
 
 def reinforce(job: Job) -> Repetition:
@@ -16,7 +16,7 @@ def reinforce(job: Job) -> Repetition:
     env = TSPEnv(generator_params={"num_loc": POINTS}, check_solution=False)
     policy = PointerNetworkPolicy(embed_dim=WIDTH, hidden_dim=WIDTH)
     optimiser = torch.optim.Adam(policy.parameters(), lr=1e-4)
-    problems = env.reset(batch_size=[INSTANCES])
+    problems = env.reset(batch_size=[instances(job)])
 
     def repetition() -> float:
         with torch.no_grad():
@@ -27,5 +27,5 @@ def reinforce(job: Job) -> Repetition:
         loss.backward()
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimiser.step()
-        return float(INSTANCES)
+        return float(instances(job))
     return repetition

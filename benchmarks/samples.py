@@ -13,13 +13,13 @@ from .job import POINTS, Job
 
 def count(job: Job) -> int:
     """Items of one repetition."""
-    return 256 if job.quick else 4096
+    return 1024 if job.quick else 4096
 
 
 def answers(job: Job, joined: int) -> tuple[list[Row], list[Row]]:
     """Answers and references of `joined` target lines each, without STOP: a fifth of the words is another one, a tenth
     missing, and now and then a stretch is turned round."""
-    rows = [pair[1][:-1] for pair in pairs(job.data, count(job) * joined)]
+    rows = [pair[1][:-1] for pair in pairs(job, count(job) * joined)]
     references = [sum(rows[start:start + joined], []) for start in range(0, len(rows), joined)]
     random_, found = random.Random(job.seed), []
     for reference in references:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from .corpus import PAD, batches, padded
-from .job import INSTANCES, LENGTH, POINTS, STEPS, WIDTH, WORDS, Job, Repetition
+from .job import LENGTH, POINTS, STEPS, WIDTH, WORDS, Job, Repetition, instances
 from .worth import area, tour
 
 
@@ -71,14 +71,14 @@ def pointer_mle(job: Job) -> Repetition:
     """W5: references of 128 hulls, padded to the longest."""
     model = PointerNetwork(False)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
-    points = torch.rand(INSTANCES, POINTS, 2)
+    points = torch.rand(instances(job), POINTS, 2)
     target, mask = padded([[int(i) + 1 for i in ConvexHull(one.double().numpy()).vertices] + [0] for one in points])
     target = target.masked_fill(~mask, 0)
 
     def repetition() -> float:
         _, logp = model(points, target.shape[1], target, False)
         update(model, optimiser, -(logp * mask).sum() / mask.sum())
-        return float(INSTANCES)
+        return float(instances(job))
     return repetition
 
 
@@ -86,8 +86,8 @@ def pointer_reinforce(job: Job, worth: str = "area") -> Repetition:
     """W5: a sample with its graph, a greedy answer without; 20 points, or a tour of all 50 with a glimpse."""
     model = PointerNetwork(glimpse=worth == "tour")
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
-    points, value = torch.rand(INSTANCES, POINTS, 2), {"area": area, "tour": tour}[worth]
-    steps, rows = STEPS if worth == "area" else POINTS, torch.arange(INSTANCES).unsqueeze(1)
+    points, value = torch.rand(instances(job), POINTS, 2), {"area": area, "tour": tour}[worth]
+    steps, rows = STEPS if worth == "area" else POINTS, torch.arange(instances(job)).unsqueeze(1)
 
     def repetition() -> float:
         with torch.no_grad():
@@ -95,7 +95,7 @@ def pointer_reinforce(job: Job, worth: str = "area") -> Repetition:
         actions, logp = model(points, steps, None, False)
         advantage = value(points[rows, actions - 1]) - value(points[rows, best - 1])
         update(model, optimiser, -(advantage * logp.sum(1)).mean())
-        return float(INSTANCES)
+        return float(instances(job))
     return repetition
 
 

@@ -8,6 +8,7 @@ the competitor itself is imported, so that it runs under any interpreter that a 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import os
 import re
@@ -15,12 +16,28 @@ import sys
 import time
 from pathlib import Path
 
+LOADED = {"torch": "torch", "transformers": "transformers", "joeynmt": "joeynmt", "rl4co": "rl4co", "sacrebleu": "sacrebleu",
+          "rouge_score": "rouge-score", "scipy": "scipy", "shapely": "shapely", "torchmetrics": "torchmetrics", "nltk": "nltk",
+          "numpy": "numpy", "rlseq": "rlseq"}           # modules and the names of their distributions
+
 
 def memory(name: str) -> float | None:
     """VmHWM (the most ever held) or VmRSS (held now) of this process, MB; None where the system does not say."""
     status = Path("/proc/self/status")
     found = re.search(rf"{name}:\s+(\d+) kB", status.read_text()) if status.is_file() else None
     return round(int(found[1]) / 1000, 1) if found else None
+
+
+def versions() -> dict[str, str]:
+    """Of what this process has loaded."""
+    found = {}
+    for module, name in LOADED.items():
+        if module in sys.modules:
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                found[name] = str(getattr(sys.modules[module], "__version__", "unknown"))
+    return found
 
 
 def repeat(repetition, seconds: float) -> dict[str, object]:
@@ -56,7 +73,7 @@ def main() -> None:
         return say({"missing": f"{error}; benchmarks/README.md says how to install it"})
     except Exception as error:
         return say({"failed": f"{type(error).__name__}: {error}".split("\n")[0]})
-    say({"ready": True, "start_mb": start_mb, "facts": job.facts})
+    say({"ready": True, "start_mb": start_mb, "facts": job.facts, "versions": versions()})
     for line in sys.stdin:
         say(repeat(repetition, float(line.split()[1])))
 
