@@ -6,6 +6,7 @@ import argparse
 import json
 import statistics
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .race import ROOT, Result, Settings, race
 from .workloads import WORKLOADS, Workload
 from .written import facts, write
 
+QUICK = 45.0                    # seconds after which a quick run starts no further workload
 KNOWN = {**WORKLOADS, "quality": quality.QUALITY}
 
 
@@ -26,6 +28,7 @@ class Found:
     tables: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     pictures: list[Path] = field(default_factory=list)
+    start: float = field(default_factory=time.monotonic)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,10 +62,12 @@ def measured(workload: Workload, settings: Settings, options: argparse.Namespace
         new = quality.lines(ROOT)
     else:
         only = options.only
-        taken = [one for one in workload.competitors if (one.name in only if only else one.quick or not settings.quick)]
+        late = settings.quick and time.monotonic() - found.start > QUICK
+        taken = [one for one in workload.competitors
+                 if (one.name in only if only else one.quick or not settings.quick) and not late]
         print(f"{workload.name}: {len(taken)} competitors", file=sys.stderr, flush=True)
         results = {one.competitor: one for one in race(workload, settings, taken)}
-        why = {"left_out": "not named by --only" if only else "not part of --quick"}
+        why = {"left_out": "out of time" if late else "not named by --only" if only else "not part of --quick"}
         new = lines(workload, [results.get(one, Result(one, problem=why)) for one in workload.competitors])
         for one in results.values():
             found.versions |= one.versions

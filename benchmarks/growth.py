@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from .corpus import Row
-from .job import SOURCES, Job, Repetition
+from .job import SOURCES, Job, Repetition, cpu_only
 from .workloads import Competitor, Workload
 
 BASE = {"k": 1, "S": 20, "T": 30, "V": 8000}
@@ -40,13 +40,14 @@ def lines_of(positions: int, words: int) -> list[tuple[Row, Row]]:
 
 def ours(job: Job, k: str, positions: str, steps: str, words: str) -> Repetition:
     """rlseq's `sample`."""
-    from .ours import sampling  # here, for the parent makes plots without torch
+    from .ours import sampling  # here, for the parent makes plots without rlseq
     return sampling(job, lines_of(int(positions), int(words)), int(k), int(steps), int(words))
 
 
 def limit(job: Job, k: str, positions: str, steps: str, words: str) -> Repetition:
     """The same products, softmaxes and draws."""
-    from .limits import drawing, run  # here, for the same reason
+    cpu_only(job)
+    from .limits import drawing, run  # here, as above
     rows = [pair[0] for pair in lines_of(int(positions), int(words))]
     return run(drawing(rows, int(k), "fast", int(steps), int(words)), float(SOURCES * int(k) * int(steps)))
 

@@ -25,10 +25,17 @@ class Job:
     facts: dict[str, object] = field(default_factory=dict)     # what a competitor has to say of itself
 
 
-def prepared(job: Job) -> None:
-    """Threads and seed, before anything is built."""
+def prepared(job: Job) -> Callable[[], None]:
+    """Set threads and seed, before anything is built; returns what waits for the device to finish."""
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
+    return torch.cuda.synchronize if job.device == "cuda" else lambda: None
+
+
+def cpu_only(job: Job) -> None:
+    """Raises ValueError for another device, rather than compare across devices."""
+    if job.device != "cpu":
+        raise ValueError(f"measured on the CPU only, not on {job.device}")
 
 
 def sources(job: Job) -> int:

@@ -12,7 +12,7 @@ from joeynmt.vocabulary import Vocabulary
 from torch import Tensor, nn
 
 from .corpus import FIRST, STOP, UNKNOWN, Row, batches
-from .job import HEADS, INNER, LAYERS, LENGTH, WIDTH, WORDS, Job, Repetition
+from .job import HEADS, INNER, LAYERS, LENGTH, WIDTH, WORDS, Job, Repetition, cpu_only
 
 UNK, PAD, BOS, EOS = range(4)                                # the order that its vocabulary asks for
 OWN = {UNKNOWN: UNK, FIRST: BOS, STOP: EOS}                  # from ids of this package
@@ -47,6 +47,7 @@ def padded(rows: list[Row]) -> tuple[Tensor, Tensor]:
 
 def rollout(job: Job, kind: str) -> Repetition:
     """W1 and W4: 30 tokens to each source by greedy search, the longest source first as its batches are."""
+    cpu_only(job)
     model = model_of(kind, 0.0).eval()
     rows = sorted((pair[0] for pair in batches(job, 1)[0]), key=len, reverse=True)
     source, length = padded(rows)
@@ -63,6 +64,7 @@ def rollout(job: Job, kind: str) -> Repetition:
 
 def mle(job: Job, kind: str) -> Repetition:
     """W2 and W4: one update on the next batch of the file, padded to its longest, dropout 0.1."""
+    cpu_only(job)
     model = model_of(kind, 0.1).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
     ready = []

@@ -7,7 +7,7 @@ the same sizes) and only real tokens. A floor for the products known here, not a
 from __future__ import annotations
 
 from .corpus import Row, batches
-from .job import ANSWERS, HEADS, INNER, LAYERS, LENGTH, WIDTH, WORDS, Job, Repetition, sources
+from .job import ANSWERS, HEADS, INNER, LAYERS, LENGTH, WIDTH, WORDS, Job, Repetition, cpu_only, sources
 from .products import Way, Work, batched, draw, linear, softmax
 
 CHUNK = 640                      # rows whose logits are held at once
@@ -73,11 +73,13 @@ def run(work: list[Work], units: float) -> Repetition:
 
 def rollout(job: Job, way: Way = "fast") -> Repetition:
     """W1."""
+    cpu_only(job)
     return run(drawing([pair[0] for pair in batches(job, 1)[0]], 1, way), float(sources(job) * LENGTH))
 
 
 def mle(job: Job, way: Way = "fast") -> Repetition:
     """W2, a batch of average size."""
+    cpu_only(job)
     cut = batches(job)
     source, target = (round(sum(len(pair[side]) for batch in cut for pair in batch) / len(cut)) for side in (0, 1))
     return run(scoring(sources(job), source, target, 1, way), float(target))
@@ -85,5 +87,6 @@ def mle(job: Job, way: Way = "fast") -> Repetition:
 
 def reinforce(job: Job, way: Way = "fast") -> Repetition:
     """W3."""
+    cpu_only(job)
     rows = [pair[0] for pair in batches(job, 1)[0]]
     return run(drawing(rows, ANSWERS, way) + scoring(len(rows), sum(map(len, rows)), len(rows) * LENGTH, ANSWERS, way), 1.0)

@@ -7,7 +7,7 @@ Training counts all of it three times.
 from __future__ import annotations
 
 from .corpus import batches
-from .job import LENGTH, POINTS, STEPS, WIDTH, WORDS, Job, Repetition, instances, sources
+from .job import LENGTH, POINTS, STEPS, WIDTH, WORDS, Job, Repetition, cpu_only, instances, sources
 from .limits import run, vocabulary
 from .products import Work, additive, batched, draw, linear, softmax
 from .samples import hull, point_sets
@@ -32,6 +32,7 @@ def attention(count: int, queries: int, keys: int, read: bool) -> list[Work]:
 
 def rollout(job: Job) -> Repetition:
     """W4: encoder, keys, and 30 steps for every source."""
+    cpu_only(job)
     rows = [len(pair[0]) for pair in batches(job, 1)[0]]
     step = [linear(len(rows), 2 * WIDTH, 4 * WIDTH), *attention(len(rows), 1, max(rows), True),
             linear(len(rows), 2 * WIDTH, WIDTH), *vocabulary(len(rows), "fast", True), draw(len(rows), WORDS)]
@@ -40,6 +41,7 @@ def rollout(job: Job) -> Repetition:
 
 def mle(job: Job) -> Repetition:
     """W4, the first batch."""
+    cpu_only(job)
     batch = batches(job, 1)[0]
     source, target = ([len(pair[side]) for pair in batch] for side in (0, 1))
     read, written = (round(sum(one) / sources(job)) for one in (source, target))
@@ -56,6 +58,7 @@ def pointing(count: int, steps: int, glimpse: bool) -> list[Work]:
 
 def pointer_mle(job: Job) -> Repetition:
     """W5: references of their true lengths."""
+    cpu_only(job)
     count = instances(job)
     target = [len(hull(points)) + 1 for points in point_sets(job)[:count]]
     keys = [linear(count * (POINTS + 1), WIDTH, WIDTH)]
@@ -65,6 +68,7 @@ def pointer_mle(job: Job) -> Repetition:
 
 def pointer_reinforce(job: Job, worth: str = "area") -> Repetition:
     """W5: encoder, a sample and a greedy answer step by step, one scoring pass."""
+    cpu_only(job)
     count = instances(job)
     steps, glimpse = (STEPS, False) if worth == "area" else (POINTS, True)
     encoder = cell([POINTS] * count) + [linear(count * (POINTS + 1), WIDTH, WIDTH)] * (2 if glimpse else 1)

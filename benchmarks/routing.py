@@ -8,11 +8,12 @@ from rl4co.envs import TSPEnv
 from rl4co.models.zoo.ptrnet import PointerNetworkPolicy
 from torch import nn
 
-from .job import POINTS, WIDTH, Job, Repetition, instances
+from .job import POINTS, WIDTH, Job, Repetition, cpu_only, instances
 
 
 def reinforce(job: Job) -> Repetition:
     """W5: a sampled tour with its graph, a greedy one without as baseline, clipping at norm 1, Adam."""
+    cpu_only(job)
     env = TSPEnv(generator_params={"num_loc": POINTS}, check_solution=False)
     policy = PointerNetworkPolicy(embed_dim=WIDTH, hidden_dim=WIDTH)
     optimiser = torch.optim.Adam(policy.parameters(), lr=1e-4)

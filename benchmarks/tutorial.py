@@ -38,9 +38,9 @@ class PointerNetwork(nn.Module):
         """Actions [B, T] and their log-probabilities; action 0 stops, action i names point i - 1."""
         fed = self.embed(points)
         states, (h, c) = self.encoder(fed)
-        h, c, rows = h[0], c[0], torch.arange(len(points))
+        h, c, rows = h[0], c[0], torch.arange(len(points), device=points.device)
         states = torch.cat([self.stop.expand(len(points), 1, -1), states], 1)
-        open_ = torch.ones(states.shape[:2], dtype=torch.bool)
+        open_ = torch.ones(states.shape[:2], dtype=torch.bool, device=points.device)
         open_[:, 0] = given is not None                                    # only references stop
         x, actions, logps = self.first.expand(len(points), -1), [], []
         for t in range(steps):
@@ -69,11 +69,11 @@ def update(model: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> 
 
 def pointer_mle(job: Job) -> Repetition:
     """W5: references of 128 hulls, padded to the longest."""
-    model = PointerNetwork(False)
+    model = PointerNetwork(False).to(job.device)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
     points = torch.rand(instances(job), POINTS, 2)
     target, mask = padded([[int(i) + 1 for i in ConvexHull(one.double().numpy()).vertices] + [0] for one in points])
-    target = target.masked_fill(~mask, 0)
+    points, target, mask = (one.to(job.device) for one in (points, target.masked_fill(~mask, 0), mask))
 
     def repetition() -> float:
         _, logp = model(points, target.shape[1], target, False)
@@ -84,10 +84,10 @@ def pointer_mle(job: Job) -> Repetition:
 
 def pointer_reinforce(job: Job, worth: str = "area") -> Repetition:
     """W5: a sample with its graph, a greedy answer without; 20 points, or a tour of all 50 with a glimpse."""
-    model = PointerNetwork(glimpse=worth == "tour")
+    model = PointerNetwork(glimpse=worth == "tour").to(job.device)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
-    points, value = torch.rand(instances(job), POINTS, 2), {"area": area, "tour": tour}[worth]
-    steps, rows = STEPS if worth == "area" else POINTS, torch.arange(instances(job)).unsqueeze(1)
+    points, value = torch.rand(instances(job), POINTS, 2, device=job.device), {"area": area, "tour": tour}[worth]
+    steps, rows = STEPS if worth == "area" else POINTS, torch.arange(instances(job), device=job.device).unsqueeze(1)
 
     def repetition() -> float:
         with torch.no_grad():
@@ -124,13 +124,13 @@ class Translator(nn.Module):
 
 def rollout(job: Job) -> Repetition:
     """W4: 30 tokens to each of 64 sources, drawn from Categorical."""
-    model = Translator().eval()
-    source, mask = padded([pair[0] for pair in batches(job, 1)[0]])
+    model = Translator().to(job.device).eval()
+    source, mask = (one.to(job.device) for one in padded([pair[0] for pair in batches(job, 1)[0]]))
 
     @torch.no_grad()
     def repetition() -> float:
         states, h, c = model.encode(source)
-        action = torch.full((len(source),), PAD)
+        action = torch.full((len(source),), PAD, device=job.device)
         for _ in range(LENGTH):
             logits, h, c = model.step(action, h, c, states, mask)
             action = Categorical(logits=logits).sample()
@@ -140,15 +140,16 @@ def rollout(job: Job) -> Repetition:
 
 def mle(job: Job) -> Repetition:
     """W4: the next batch of the file, padded to its longest, one step after the other."""
-    model = Translator().train()
+    model = Translator().to(job.device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
-    ready = [[one for side in (0, 1) for one in padded([pair[side] for pair in batch])] for batch in batches(job)]
+    ready = [[one.to(job.device) for side in (0, 1) for one in padded([pair[side] for pair in batch])]
+             for batch in batches(job)]
     place = iter(range(10**9))
 
     def repetition() -> float:
         source, mask, target, real = ready[next(place) % len(ready)]
         states, h, c = model.encode(source)
-        action, loss = torch.full((len(source),), PAD), 0.0
+        action, loss = torch.full((len(source),), PAD, device=job.device), 0.0
         for t in range(target.shape[1]):
             logits, h, c = model.step(action, h, c, states, mask)
             loss = loss + nn.functional.cross_entropy(logits, target[:, t], ignore_index=PAD, reduction="sum")

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 LOADED = {"torch": "torch", "transformers": "transformers", "joeynmt": "joeynmt", "rl4co": "rl4co", "sacrebleu": "sacrebleu",
@@ -40,12 +41,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def repeat(repetition, seconds: float) -> dict[str, object]:
-    """Call it until `seconds` have passed, at least once: what it did, how long that took, the CPU time it cost."""
+def repeat(repetition: Callable[[], float], settle: Callable[[], None], seconds: float) -> dict[str, object]:
+    """Call it until `seconds` have passed, at least once: what it did, how long that took, the CPU time it cost.
+    `settle` waits for the device."""
     units, calls, before = 0.0, 0, time.process_time()
     start = time.perf_counter()
     while True:
         units, calls = units + repetition(), calls + 1
+        settle()
         elapsed = time.perf_counter() - start
         if elapsed >= seconds:
             return {"units": units, "calls": calls, "seconds": elapsed, "cpu": time.process_time() - before,
@@ -65,17 +68,18 @@ def main() -> None:
     try:
         from .job import Job, prepared  # here, not above: it needs torch, which an interpreter may lack
         job = Job(**options["job"])
-        prepared(job)
+        settle = prepared(job)
         repetition = getattr(importlib.import_module(f"benchmarks.{module}"), name)(job, *options["arguments"])
         start_mb = memory("VmRSS")
         repetition()                                        # warm-up
+        settle()
     except ModuleNotFoundError as error:
         return say({"missing": f"{error}; benchmarks/README.md says how to install it"})
     except Exception as error:
         return say({"failed": f"{type(error).__name__}: {error}".split("\n")[0]})
     say({"ready": True, "start_mb": start_mb, "facts": job.facts, "versions": versions()})
     for line in sys.stdin:
-        say(repeat(repetition, float(line.split()[1])))
+        say(repeat(repetition, settle, float(line.split()[1])))
 
 
 if __name__ == "__main__":

@@ -86,27 +86,27 @@ W4_MLE = Workload("W4-mle", "LSTM with additive attention, MLE step, batches of 
     Competitor("rlseq-bucketed", "ours", "ours:mle", ("fp32", "bucketed", "lstm")),
     Competitor("joeynmt", "peer", "joey:mle", ("recurrent",), "joeynmt"),
     Competitor("tutorial", "peer", "tutorial:mle", quick=True),
-    Competitor("limit", "limit", "limits_recurrent:mle", quick=True),
+    Competitor("limit", "limit", "limits_recurrent:mle"),
 ), goals=(Goal("rlseq", "joeynmt", 2.0),))
 
 W4_SAMPLE = Workload("W4-sample", "LSTM with additive attention, 64 sources x 30 tokens (joeynmt: greedy)", "tokens/s", (
     Competitor("rlseq", "ours", "ours:rollout", ("fp32", "lstm"), quick=True),
     Competitor("joeynmt", "peer", "joey:rollout", ("recurrent",), "joeynmt"),
     Competitor("tutorial", "peer", "tutorial:rollout", quick=True),
-    Competitor("limit", "limit", "limits_recurrent:rollout", quick=True),
+    Competitor("limit", "limit", "limits_recurrent:rollout"),
 ), goals=(Goal("rlseq", "joeynmt", 2.0),))
 
 W5_MLE = Workload("W5-mle", "Pointer network, hulls of 50 points, MLE step of 128", "instances/s", (
     Competitor("rlseq", "ours", "ours_pointer:mle", quick=True),
     Competitor("tutorial", "peer", "tutorial:pointer_mle", quick=True),
-    Competitor("limit", "limit", "limits_recurrent:pointer_mle", quick=True),
+    Competitor("limit", "limit", "limits_recurrent:pointer_mle"),
 ), goals=(Goal("rlseq", "tutorial", 4.0),))
 
 W5_REINFORCE = Workload("W5-reinforce", "Pointer network, 20 of 50 points, sample and greedy baseline, step of 128",
                         "instances/s", (
     Competitor("rlseq", "ours", "ours_pointer:reinforce", quick=True),
     Competitor("tutorial", "peer", "tutorial:pointer_reinforce", quick=True),
-    Competitor("limit", "limit", "limits_recurrent:pointer_reinforce", quick=True),
+    Competitor("limit", "limit", "limits_recurrent:pointer_reinforce"),
 ), goals=(Goal("rlseq", "tutorial", 4.0),))
 
 W5_TOUR = Workload("W5-tour", "Pointer network with a glimpse, tours of 50 points, sample and greedy baseline, step of 128",
