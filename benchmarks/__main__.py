@@ -27,7 +27,6 @@ class Found:
     lines: list[dict[str, object]] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
-    pictures: list[Path] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
 
 
@@ -49,8 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
         foreign = [one["foreign_cpu"] for one in found.lines if "foreign_cpu" in one]
         about = facts(settings, found.versions, statistics.median(foreign) if foreign else None)
         command = " ".join(["python -m benchmarks", *shareable(arguments)])
-        write(options.results, command, about, found.tables, found.lines, found.pictures)
-        print(f"written to {options.results / 'speed.md'} and speed.json")
+        name = "growth" if options.growth else "speed"
+        write(options.results, name, command, about, found.tables, found.lines)
+        print(f"written to {options.results / name}.md and {name}.json")
     return 0
 
 
@@ -76,8 +76,8 @@ def measured(workload: Workload, settings: Settings, options: argparse.Namespace
     found.lines += new
     if not all("left_out" in one for one in new):
         found.tables.append(table(workload, new, full=not settings.quick))
-    if options.growth:
-        found.pictures.append(growth.plot(workload.name.removeprefix("growth-"), new, options.results))
+        if options.growth:
+            growth.plot(workload.name.removeprefix("growth-"), new, options.results)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="a look within 60 seconds: few competitors, small sizes, short repetitions")
     add("--growth", action="store_true", help="tokens/s against k, S, T and vocabulary in place of workloads; makes the plots")
     add("--train", action="store_true", help="with `quality`: run the default hull recipe first (ten minutes and more)")
-    add("--write", action="store_true", help="write speed.md and speed.json")
+    add("--write", action="store_true", help="write speed.md and speed.json (growth.* with --growth)")
     add("--results", type=Path, default=ROOT / "results", metavar="DIR", help="where to write (default: results/)")
     add("--only", nargs="+", default=[], metavar="NAME", help="these competitors alone")
     add("--repetitions", type=int, default=0, help="of each competitor; 5 by default")

@@ -52,8 +52,8 @@ def limit(job: Job, k: str, positions: str, steps: str, words: str) -> Repetitio
     return run(drawing(rows, int(k), "fast", int(steps), int(words)), float(SOURCES * int(k) * int(steps)))
 
 
-def plot(letter: str, found: list[dict[str, object]], folder: Path) -> Path:
-    """Tokens per second against one size, both axes logarithmic; returns the picture's path."""
+def plot(letter: str, found: list[dict[str, object]], folder: Path) -> None:
+    """Tokens per second against one size, both axes logarithmic, as growth-<letter>.svg."""
     import matplotlib  # here, for only this needs it
     matplotlib.use("Agg")
     import matplotlib.pyplot as pyplot
@@ -71,7 +71,5 @@ def plot(letter: str, found: list[dict[str, object]], folder: Path) -> Path:
     axes.set_title(", ".join(f"{name}={value}" for name, value in {"B": SOURCES, **BASE}.items() if name != letter), fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend()
-    path = folder / f"growth-{letter}.svg"
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    figure.savefig(folder / f"growth-{letter}.svg", bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
-    return path

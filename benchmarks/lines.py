@@ -28,9 +28,14 @@ def lines(workload: Workload, results: list[Result]) -> list[dict[str, object]]:
         fair = [one.name for one in peers if half(result.competitor.name) or not half(one.name)]
         order = min if result.competitor.inverse else max
         return order(fair, key=middle.get) if fair else None
-    return [line(workload, one, middle.get(one.competitor.name), ratio(one, best(one)), ratio(one, "limit"),
+    return [line(workload, one, middle.get(one.competitor.name), ratio(one, best(one)), ratio(one, limit_of(one)),
                  {peer.name: ratio(one, peer.name) for peer in peers} if one.competitor.kind == "ours" else {})
             for one in results]
+
+
+def limit_of(result: Result) -> str:
+    """The limit a competitor is held against: "limit", or for "rlseq k=4" the one of the same size, "limit k=4"."""
+    return " ".join(["limit", *result.competitor.name.split(" ")[1:]])
 
 
 def half(name: str) -> bool:
@@ -44,10 +49,10 @@ def line(workload: Workload, result: Result, value: float | None, to_peer: float
     found = {"workload": workload.name, "name": result.competitor.name, "value": rounded(value), "unit": workload.unit,
              "ratio_to_best_peer": to_peer, "ratio_to_limit": to_limit, "repetitions": len(result.values)}
     if result.values:
-        found |= {"min": rounded(min(result.values)), "max": rounded(max(result.values)),
-                  "foreign_cpu": round(statistics.median(result.foreign), 3)}
+        found |= {"min": rounded(min(result.values)), "max": rounded(max(result.values))}
     if result.values and not result.competitor.inverse:                        # else the work is done by other processes
-        found |= {"start_mb": result.start_mb, "peak_mb": result.peak_mb}
+        found |= {"foreign_cpu": round(statistics.median(result.foreign), 3), "start_mb": result.start_mb,
+                  "peak_mb": result.peak_mb}
     return found | ({"ratios": ratios} if ratios else {}) | result.facts | result.problem
 
 

@@ -1,4 +1,4 @@
-"""results/speed.md and results/speed.json: the tables and raw lines of a run, and what it ran on."""
+"""results/speed.md and results/speed.json (growth.* alike): the tables and raw lines of a run, and what it ran on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from .race import Settings
 
 HEAD = """# Speed
 
-Made by `{command}`; `benchmarks/README.md` says what is measured and how peers are installed. Median (min - max) of
-interleaved repetitions, each competitor in a process of its own. "x best peer" and "of limit" are ratios of medians; above 1
+Made by `{command}`.
+
+`benchmarks/README.md` says what is measured and how peers are installed. Median (min - max) of interleaved repetitions,
+each competitor in a process of its own. "x best peer" and "of limit" are ratios of medians; above 1
 is faster. The limit is the same matrix products (with softmax, draw and reciprocal where inherent) and nothing around them.
 
 | | |
@@ -33,22 +35,22 @@ def facts(settings: Settings, versions: dict[str, str], foreign: float | None) -
     memory = int(meminfo.read_text().split()[1]) / 1e6 if meminfo.is_file() else 0
     return {"commit": commit + (" with changes" if changed else ""), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "machine": f"{names[0]}, {os.cpu_count()} cores" + (f", {memory:.0f} GB" if memory else ""),
-            "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+            "system": f"{platform.system()}, Python {platform.python_version()}",
             "device and threads": f"{settings.device}, {settings.threads}",
             "CPU time of others during repetitions": "unknown" if foreign is None else f"{100 * foreign:.1f} % (median)",
             "data": "Multi30k" if settings.data else "synthetic corpus of Multi30k's lengths",
             "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))}
 
 
-def write(folder: Path, command: str, about: dict[str, str], tables: list[str], lines: list[dict[str, object]],
-          pictures: list[Path]) -> None:
-    """Both files, whole; pictures are named relative to them."""
+def write(folder: Path, name: str, command: str, about: dict[str, str], tables: list[str],
+          lines: list[dict[str, object]]) -> None:
+    """NAME.md and NAME.json, whole; the plots of growth that lie beside them are shown below the tables."""
     rows = "\n".join(f"| {name} | {value} |" for name, value in about.items())
     head = HEAD.format(command=command, facts=rows)
-    shown = "".join(f"\n![{path.stem}]({path.name})\n" for path in pictures)
+    shown = "".join(f"\n![{path.stem}]({path.name})\n" for path in sorted(folder.glob("growth-*.svg")))
     body = "\n".join(f"## {text}" for text in tables)
-    (folder / "speed.md").write_text(f"{head}\n{body}{shown}")
+    (folder / f"{name}.md").write_text(f"{head}\n{body}{shown}")
     whole = {"about": about, "command": command, "lines": lines}
-    (folder / "speed.json").write_text("{\n" + ",\n".join(
+    (folder / f"{name}.json").write_text("{\n" + ",\n".join(
         f'"{key}": ' + ("[\n" + ",\n".join(map(json.dumps, value)) + "\n]" if key == "lines" else json.dumps(value))
         for key, value in whole.items()) + "\n}\n")
