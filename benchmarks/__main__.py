@@ -16,7 +16,7 @@ from .race import ROOT, Result, Settings, race
 from .workloads import WORKLOADS, Workload
 from .written import facts, write
 
-QUICK = 45.0                    # seconds after which a quick run starts no further workload
+QUICK = 40.0                    # seconds after which a quick run starts no further workload
 KNOWN = {**WORKLOADS, "quality": quality.QUALITY}
 
 
@@ -74,10 +74,12 @@ def measured(workload: Workload, settings: Settings, options: argparse.Namespace
     for one in new if options.json else []:
         print(json.dumps(one), flush=True)
     found.lines += new
-    if not all("left_out" in one for one in new):
-        found.tables.append(table(workload, new, full=not settings.quick))
-        if options.growth:
-            growth.plot(workload.name.removeprefix("growth-"), new, options.results)
+    if all("left_out" in one for one in new):
+        found.tables.append(f"{workload.name}: left out, {new[0]['left_out']}\n")
+        return
+    found.tables.append(table(workload, new, full=not settings.quick))
+    if options.growth:
+        growth.plot(workload.name.removeprefix("growth-"), new, options.results)
 
 
 def parser() -> argparse.ArgumentParser:
