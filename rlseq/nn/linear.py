@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Literal
@@ -49,27 +49,32 @@ def _fits(x: Tensor, weight: Tensor) -> bool:
             and x.numel() > 0 and torch.backends.mkldnn.enabled and onednn_wins())
 
 
-_lowered: dict[tuple[object, ...], tuple[Tensor, Tensor]] | None = None
+_made: dict[tuple[object, ...], tuple[Tensor, Tensor]] | None = None
 
 
 @contextmanager
 def constant_weights() -> Iterator[None]:
-    """Within, no weight changes: what autocast lowers is lowered once, not at every step of a roll-out."""
-    global _lowered
-    before, _lowered = _lowered, {}
+    """Within, no weight changes: each is lowered for autocast or laid out for oneDNN once, not at every step."""
+    global _made
+    before, _made = _made, {}
     try:
         yield
     finally:
-        _lowered = before
+        _made = before
+
+
+def _once(weight: Tensor, make: Callable[[Tensor], Tensor], *purpose: object) -> Tensor:
+    """make(weight), kept while weights are constant; carries no gradient then."""
+    if _made is None or torch.is_grad_enabled():
+        return make(weight)
+    key = (weight.data_ptr(), weight.shape, weight.stride(), weight.dtype, *purpose)
+    if key not in _made:
+        _made[key] = weight, make(weight)                     # the first keeps its address from being used again
+    return _made[key][1]
 
 
 def _lower(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    if weight.dtype == dtype or _lowered is None or torch.is_grad_enabled():
-        return weight.to(dtype)
-    key = (weight.data_ptr(), weight.shape, weight.stride(), dtype)
-    if key not in _lowered:
-        _lowered[key] = weight, weight.to(dtype)              # the first keeps its address from being used again
-    return _lowered[key][1]
+    return weight if weight.dtype == dtype else _once(weight, lambda one: one.to(dtype), dtype)
 
 
 class _Product(torch.autograd.Function):
@@ -111,7 +116,11 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = 
         return result.relu() if then == "relu" else result
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return _Product.apply(x, weight, bias, then)
-    return _onednn(x, weight, bias, then)
+    if _made is None or torch.is_grad_enabled():
+        return _onednn(x, weight, bias, then)
+    rows = x.numel() // x.shape[-1]
+    packed = _once(weight, lambda one: torch.ops.mkldnn._reorder_linear_weight(one.contiguous(), rows), "packed")
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, then, [], "")
 
 
 class Linear(nn.Linear):

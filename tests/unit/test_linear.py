@@ -70,6 +70,16 @@ def test_weights_are_lowered_once_and_only_while_they_are_constant():
     assert weight.grad is not None and x.grad is not None
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_laid_out_once_multiply_any_number_of_rows(onednn, precision):
+    weight, bias, *several = tensors((40, 24), (40,), (64, 24), (3, 5, 24), (1, 24))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"), linear.constant_weights():
+        for x in several:
+            for part in (slice(0, 40), slice(8, 20)):                   # and slices of one weight are told apart
+                found = linear.product(x, weight[part], bias[part])
+                assert torch.allclose(found, F.linear(x, weight[part], bias[part]), atol=1e-5 if precision == "fp32" else 0.1)
+
+
 def test_without_a_gradient_nothing_is_kept(onednn):
     x, weight = tensors((4, 8), (6, 8))
     with torch.no_grad():
