@@ -23,7 +23,7 @@ def draw(logp: Tensor, uniform: Tensor) -> Tensor:
     """One action a row by the inverse of the cumulative distribution: log p [N, A], uniform [N] in [0, 1) -> [N].
 
     Of many actions, first a block of them is drawn by its mass and then one in it by what is left of the number.
-    An action of probability 0 is never drawn.
+    An action of probability 0 is never drawn; what is rarer than 2^-24 only as finely as float32 adds up.
     """
     p, actions = logp.exp(), logp.shape[1]
     if actions < MANY:
@@ -102,7 +102,6 @@ def greedy(policy: Policy, env: SequenceEnv, start: State | None = None) -> Roll
     return _roll(policy, env, 1, lambda logp: (logp.argmax(1), logp), start)
 
 
-@constant_weights()
 def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]],
           start: State | None) -> Rollout:
     """Answers by `choose(log pi [N, A]) -> actions [N] and the log p [N, A] they came from`; rows in play only."""
@@ -111,18 +110,19 @@ def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], t
     player = StepGraph(policy, env.horizon) if env.static else policy
     action, logps, legals = None, [], []
     look = 1 if env.device.type == "cpu" and not env.static else LOOK
-    while env.steps < env.horizon:
-        legal, rows = env.legal(), env.rows
-        logp, state = player.step(state, action, legal)
-        action, logp = choose(logp)
-        logps.append(_spread(logp.gather(1, action.unsqueeze(1)).squeeze(1), rows, env.num_envs, 0.0))
-        legals.append(None if legal is None else _spread(legal, rows, env.num_envs, True))
-        env.advance(action)
-        if env.steps % look == 0 and env.steps < env.horizon:
-            if bool(env.done.all()):
-                break
-            if not env.static and (kept := env.narrow(NARROW)):
-                state, action = state.narrow(*kept), action[kept[1]]
+    with constant_weights():
+        while env.steps < env.horizon:
+            legal, rows = env.legal(), env.rows
+            logp, state = player.step(state, action, legal)
+            action, logp = choose(logp)
+            logps.append(_spread(logp.gather(1, action.unsqueeze(1)).squeeze(1), rows, env.num_envs, 0.0))
+            legals.append(None if legal is None else _spread(legal, rows, env.num_envs, True))
+            env.advance(action)
+            if env.steps % look == 0 and env.steps < env.horizon:
+                if bool(env.done.all()):
+                    break
+                if not env.static and (kept := env.narrow(NARROW)):
+                    state, action = state.narrow(*kept), action[kept[1]]
     actions, mask = env.answers()
     steps = int(mask.sum(1).max())                                         # the last look may have come late
     actions, mask = actions[:, :steps], mask[:, :steps]

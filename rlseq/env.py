@@ -103,7 +103,7 @@ class SequenceEnv(VectorEnv):
         done = self.done[self.rows].view(len(self.playing), -1)                                  # [B, k]
         need = (~done).sum(1)
         problems, widest = need.nonzero().squeeze(1), int(need.max())
-        if len(problems) * widest > share * done.numel():
+        if len(problems) * widest > share * done.numel() or len(problems) * widest == done.numel():
             return None
         first = done[problems].to(torch.uint8).argsort(dim=1, stable=True)[:, :widest]               # unfinished ones first
         rows = (problems.unsqueeze(1) * done.shape[1] + first).flatten()

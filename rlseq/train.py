@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import dist
+from . import dist, memory
 from .algos import Algorithm
 from .batches import Ahead, Batches
 from .checkpoint import read_checkpoint, write_checkpoint
@@ -117,6 +117,7 @@ class Trainer:
     def run(self, resume: bool = True, until: int | None = None) -> None:
         """Train to the end of the stage (or to update `until`), then leave the policy with the best weights on dev."""
         device, stage = self.env.device, self.stage
+        memory.keep()
         seed_step(self.seed, self.name, "prepare")
         self.algorithm.prepare(self.policy)
         self.learner = Learner(self.policy, self.algorithm).to(device)
@@ -126,19 +127,19 @@ class Trainer:
             self.load()
         self.module = nn.parallel.DistributedDataParallel(self.learner) if dist.world() > 1 else self.learner
         kind = "pretrain" if self.name == "pretrain" else "finetune"        # all algorithms see the same problems
-        batches = Ahead(Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind)))
         stop = min(stage.updates, until or stage.updates)
-        with tqdm(total=stage.updates, initial=self.cost.updates, desc=self.name, unit="update", disable=dist.rank() > 0,
-                  dynamic_ncols=True, mininterval=1.0) as bar:
+        batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind))
+        with closing(Ahead(batches, stop)) as ahead, tqdm(
+                total=stage.updates, initial=self.cost.updates, desc=self.name, unit="update", disable=dist.rank() > 0,
+                dynamic_ncols=True, mininterval=1.0) as bar:
             while self.cost.updates < stop:
-                found = self.update(batches)
+                found = self.update(ahead)
                 bar.update()
                 bar.set_postfix({name: f"{found[name]:.3f}" for name in ("reward", "nll", "penalty", "rate") if name in found}
                                 | ({"dev": f"{self.curve[-1]['dev']:.2f}"} if self.curve else {}), refresh=False)
                 if self.cost.updates % stage.every == 0 or self.cost.updates == stage.updates:
                     self.look(found)
                     self.save()
-        batches.close()
         if self.cost.updates == stage.updates:
             self.choose()
 
@@ -232,6 +233,10 @@ class Trainer:
         saved = self.optimiser.state_dict()
         count = len(saved["param_groups"][0]["params"])
         saved["state"] = {index: part(f"optimiser.{index}.") for index in range(count) if part(f"optimiser.{index}.")}
+        for index, parameter in enumerate(self.learner.parameters()):
+            if index in saved["state"] and saved["state"][index]["exp_avg"].shape != parameter.shape:
+                raise ValueError(f"{self.folder} holds a run begun by an earlier version, whose weights were laid out "
+                                 "otherwise; go on with that version, or move the folder away to begin anew")
         self.optimiser.load_state_dict(saved)
         self.cost, self.curve = Cost(**facts["cost"]), facts["curve"]
         self.best = None if facts["best"] is None else (facts["best"], part("best."))

@@ -22,6 +22,7 @@ from .. import dist
 from ..decode import draw
 from ..env import SequenceEnv
 from ..nn.decoders import RecurrentDecoder
+from ..nn.linear import constant_weights
 from ..nn.policy import Policy
 from ..types import Rollout
 from .base import Algorithm, Normalise, reference
@@ -75,6 +76,7 @@ class ScheduledSampling(Algorithm):
     def _guess(self, logp: Tensor) -> Tensor:
         return logp.argmax(1) if self.guess == "argmax" else draw(logp, dist.uniform(len(logp), logp.device))
 
+    @constant_weights()
     def _step_by_step(self, policy: Policy, rollout: Rollout, own: Tensor) -> Tensor:
         state, fed, last = policy.start(policy.encode(rollout.batch), 1), [], None
         for t in range(own.shape[1]):

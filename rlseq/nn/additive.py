@@ -22,12 +22,16 @@ def written(query: Tensor, keys: Tensor, value: Tensor) -> Tensor:
 
 
 def exponentials(projected: Tensor) -> Tensor:
-    """x -> e^2x in float32 or better; beyond +-40 (float64: +-350) x is cut, so that no product of two is 0 * inf."""
+    """x -> e^2x in float32 or better; beyond +-40 (float64: +-350) x is cut, so that no product of two is 0 * inf.
+
+    So a query and a key that nearly cancel out beyond the cut, 60 and -59.9, count as 0: both would have to be far from
+    anything that initialisation or training gives them.
+    """
     return _Exponentials.apply(projected.to(torch.promote_types(projected.dtype, torch.float32)))
 
 
 class _Exponentials(torch.autograd.Function):
-    """In place after the first product; the gradient is that without the cut, where tanh is flat anyway."""
+    """In place after the first product; the gradient is that without the cut."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:

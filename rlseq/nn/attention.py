@@ -173,13 +173,14 @@ def _fused(asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causa
     lower = asked.device.type == "cpu" and asked.dtype == torch.bfloat16
     given = (one.float() for one in (asked, key, value)) if lower else (asked, key, value)
     with torch.autocast("cpu", enabled=False) if lower else nullcontext():
-        return F.scaled_dot_product_attention(*given, attn_mask=mask, is_causal=causal, dropout_p=dropout)
+        return F.scaled_dot_product_attention(*given, attn_mask=mask, is_causal=causal, dropout_p=dropout).to(asked.dtype)
 
 
 def _few(asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Attention [B, heads, Q, d] written out; for few queries faster than the fused kernel, in bf16 several times."""
-    asked = asked / math.sqrt(key.shape[-1])
-    energy = torch.bmm(asked.flatten(0, 1), key.flatten(0, 1).transpose(1, 2)).view(*asked.shape[:3], -1)
+    flat, scale = asked.flatten(0, 1), 1 / math.sqrt(key.shape[-1])
+    energy = torch.baddbmm(flat.new_zeros(()), flat, key.flatten(0, 1).transpose(1, 2), beta=0, alpha=scale)
+    energy = energy.view(*asked.shape[:3], -1)
     share = (energy if mask is None else energy.masked_fill(~mask, NEVER)).softmax(-1)
     return torch.bmm(share.flatten(0, 1), value.flatten(0, 1)).view(asked.shape)
 

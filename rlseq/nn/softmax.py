@@ -13,7 +13,8 @@ from torch.autograd.function import once_differentiable
 from ..types import NEVER
 from .linear import outer, product
 
-BLOCK = 2**20          # numbers of a block of logits: 4 MiB in float32 stay in a processor's cache
+BLOCK = {"cpu": 2**20, "cuda": 2**25}  # numbers of a block of logits; on a CPU 4 MiB in float32, for its cache
+ROWS = 128                             # of a block at least: each adds to the whole gradient of the weight
 
 
 def chosen(states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, legal: Tensor | None,
@@ -30,7 +31,7 @@ def chosen(states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, legal:
 
 def _blocks(states: Tensor, weight: Tensor, bias: Tensor, legal: Tensor | None):
     """Slices of rows and their logits, float32 at least."""
-    rows = max(1, BLOCK // len(weight))
+    rows = max(ROWS, BLOCK.get(states.device.type, BLOCK["cuda"]) // len(weight))
     for start in range(0, len(states), rows):
         cut = slice(start, start + rows)
         logits = product(states[cut], weight, bias)
@@ -58,7 +59,7 @@ class _Chosen(torch.autograd.Function):
                 logp.mul_(possible)
                 parts += [-(logp.exp() * logp * possible).sum(1), logp.sum(1) / possible.sum(1)]
             found.append(parts)
-        logp, total, *more = (torch.cat(column) for column in zip(*found)) if found else [states.new_zeros(0)] * 4
+        logp, total, *more = (torch.cat(column) for column in zip(*found)) if found else [_no_rows(states)] * 4
         ctx.save_for_backward(states, weight, bias, actions, legal, total, *more[:1])
         return (logp, *more) if detail else (logp,)
 
@@ -79,6 +80,10 @@ class _Chosen(torch.autograd.Function):
             below[cut] = product(slope, weight.t())
             wide += outer(slope, states[cut])
         return below, wide.to(weight.dtype), below_bias.to(bias.dtype), None, None, None
+
+
+def _no_rows(states: Tensor) -> Tensor:
+    return states.new_zeros(0, dtype=torch.promote_types(states.dtype, torch.float32))
 
 
 def _detail_slope(logp: Tensor, by_entropy: Tensor, by_smooth: Tensor, entropy: Tensor) -> Tensor:

@@ -115,18 +115,21 @@ def test_impossible_batches_are_refused(data, size, tokens, said):
         Batches(Lengths(data), size, tokens, 0)
 
 
-def test_what_is_drawn_ahead_is_what_is_drawn_when_asked():
+def test_the_next_step_is_drawn_before_it_is_asked_for_and_none_after_the_last():
     asked = []
-    ahead = Ahead(lambda step: asked.append(step) or [step])
-    assert [ahead(step) for step in (0, 1, 2, 7, 8)] == [[0], [1], [2], [7], [8]]
+    ahead = Ahead(lambda step: asked.append(step) or [step], 9)
+    assert ahead(0) == [0]
+    ahead.thread.submit(lambda: None).result()                          # what was begun is done
+    assert asked == [0, 1]
+    assert [ahead(step) for step in (1, 2, 7, 8)] == [[1], [2], [7], [8]]
     ahead.close()
-    assert asked[:2] == [0, 1]                                          # 1 was drawn before it was asked for
+    assert sorted(set(asked)) == [0, 1, 2, 3, 7, 8]
 
 
 def test_an_error_while_drawing_ahead_reaches_the_one_who_asks():
     def broken(step):
         raise ValueError(f"no step {step}")
-    ahead = Ahead(broken)
+    ahead = Ahead(broken, 9)
     with pytest.raises(ValueError, match="no step 3"):
         ahead(3)
     ahead.close()

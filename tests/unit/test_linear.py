@@ -10,9 +10,9 @@ from rlseq.nn import linear
 @pytest.fixture
 def onednn(monkeypatch):
     """The product by oneDNN, whichever is faster here."""
-    if not torch.backends.mkldnn.is_available():
-        pytest.skip("this build of torch has no oneDNN")
-    monkeypatch.setattr(linear, "onednn_wins", lambda: True)
+    if not linear.onednn_wins.__wrapped__(torch.bfloat16):
+        pytest.skip("this build of torch or this processor has no oneDNN product in both types")
+    monkeypatch.setattr(linear, "onednn_wins", lambda dtype: dtype in linear.MARGIN)
 
 
 def tensors(*shapes):
@@ -86,11 +86,32 @@ def test_without_a_gradient_nothing_is_kept(onednn):
         assert linear.product(x, weight).grad_fn is None
 
 
+def test_a_bias_learns_also_where_nothing_else_does(onednn):
+    x, weight, bias = tensors((4, 8), (6, 8), (6,))
+    linear.product(x.detach(), weight.detach(), bias).sum().backward()
+    assert torch.equal(bias.grad, torch.full((6,), 4.0))
+
+
+def test_the_environment_may_choose_the_product(monkeypatch):
+    monkeypatch.setenv("RLSEQ_PRODUCT", "plain")
+    assert linear.onednn_wins.__wrapped__(torch.float32) is False
+    monkeypatch.setenv("RLSEQ_PRODUCT", "fastest")
+    with pytest.raises(ValueError, match="RLSEQ_PRODUCT=fastest is not one of onednn, plain"):
+        linear.onednn_wins.__wrapped__(torch.float32)
+
+
+def test_a_type_that_the_processor_lacks_takes_the_plain_product(monkeypatch):
+    def lacking(x, weight):
+        raise RuntimeError("could not create a primitive descriptor")
+    monkeypatch.setattr(linear, "_onednn", lacking)
+    assert linear.onednn_wins.__wrapped__(torch.bfloat16) is False
+
+
 def test_the_probe_compares_float32_even_within_autocast(monkeypatch):
     seen = set()
     monkeypatch.setattr(linear.F, "linear", lambda x, weight: seen.add(torch.is_autocast_enabled("cpu")) or x @ weight.T)
     with torch.autocast("cpu", torch.bfloat16):
-        assert linear.onednn_wins.__wrapped__() in (True, False)
+        assert linear.onednn_wins.__wrapped__(torch.float32) in (True, False)
     assert seen == {False}
 
 

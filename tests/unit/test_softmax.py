@@ -21,11 +21,12 @@ def given(legal):
     return head, states, Memory(states, mask, states[:, 0], batch), actions, mask, allowed
 
 
-@pytest.mark.parametrize("block", [1, 2 * A, softmax.BLOCK])       # a row, two rows, everything at once
+@pytest.mark.parametrize("block", [1, 2 * A, 1000])                # a row, two rows, everything at once
 @pytest.mark.parametrize("legal", [False, True])
 @pytest.mark.parametrize("detail", [False, True])
 def test_blocks_equal_the_plain_softmax_in_values_and_gradients(monkeypatch, block, legal, detail):
-    monkeypatch.setattr(softmax, "BLOCK", block)
+    monkeypatch.setattr(softmax, "BLOCK", {"cpu": block, "cuda": block})
+    monkeypatch.setattr(softmax, "ROWS", 1)
     head, states, memory, actions, mask, allowed = given(legal)
     plain = Head.score(head, states, memory, None, actions, mask, allowed, detail)
     fast = head.score(states, memory, None, actions, mask, allowed, detail)
@@ -42,7 +43,8 @@ def test_blocks_equal_the_plain_softmax_in_values_and_gradients(monkeypatch, blo
 def test_no_block_means_no_tensor_of_all_rows_and_all_actions(monkeypatch):
     sizes = []
     product = softmax.product
-    monkeypatch.setattr(softmax, "BLOCK", 2 * A)
+    monkeypatch.setattr(softmax, "BLOCK", {"cpu": 2 * A, "cuda": 2 * A})
+    monkeypatch.setattr(softmax, "ROWS", 1)
     monkeypatch.setattr(softmax, "product", lambda *parts: sizes.append((out := product(*parts)).numel()) or out)
     head, states, memory, actions, mask, _ = given(False)
     head.score(states, memory, None, actions, mask, None, False).logp.sum().backward()
@@ -51,4 +53,5 @@ def test_no_block_means_no_tensor_of_all_rows_and_all_actions(monkeypatch):
 
 def test_an_answer_without_a_step_is_scored():
     head, states, memory, actions, mask, _ = given(False)
-    assert head.score(states, memory, None, actions, mask & False, None, True).logp.shape == (N, T)
+    scores = head.score(states, memory, None, actions, mask & False, None, True)
+    assert scores.logp.shape == (N, T) and scores.logp.dtype == scores.entropy.dtype == torch.float64
