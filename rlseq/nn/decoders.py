@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from . import lstm
 from .attention import Attention, Kind, MultiHead, Packing, fold, read, weights
+from .dropout import Dropout
 from .encoders import FeedForward, Memory, places, switch_dropout
 from .linear import Linear, product
 
@@ -35,7 +36,7 @@ class RecurrentDecoder(nn.Module):
         self.first = Linear(width, self.parts * layers * width)
         self.attention = None if attention == "none" else Attention(attention, width)
         self.combine = Linear(2 * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.train()
 
     def train(self, mode: bool = True) -> "RecurrentDecoder":
@@ -98,7 +99,7 @@ class TransformerDecoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(width, heads, feedforward, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.width, self.heads = width, heads
 
     def keys(self, memory: Memory) -> Keys:
@@ -155,7 +156,7 @@ class DecoderLayer(nn.Module):
         self.own, self.cross = MultiHead(width, heads, dropout), MultiHead(width, heads, dropout)
         self.own_norm, self.cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.feedforward = FeedForward(width, feedforward, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, keys: Keys, seen: Tensor, packing: Packing, attend: bool) -> tuple[Tensor, Tensor | None]:
         states = states + self.dropout(self.own.own(self.own_norm(states), None, True, packing))

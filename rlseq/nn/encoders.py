@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from ..types import Batch, Sizes
 from . import lstm
 from .attention import MultiHead, Packing
+from .dropout import Dropout
 from .linear import Linear
 
 Positions = Literal["sinusoidal", "none"]
@@ -58,7 +59,7 @@ class Source(nn.Module):
         super().__init__()
         self.positions, self.width = positions, width
         self.embed = Words(sizes.source_ids, width) if sizes.source_ids else Linear(sizes.features, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def factors(self, source: Tensor) -> Tensor | lstm.Affine:
         """The embedded source; where it is an affine map of few features and nothing more, not multiplied out."""
@@ -91,7 +92,7 @@ class RecurrentEncoder(nn.Module):
         self.cell = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](
             width, width // ways, layers, batch_first=True, bidirectional=bidirectional)
         self.ways, self.summary = ways, summary
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.train()
 
     def train(self, mode: bool = True) -> "RecurrentEncoder":
@@ -143,7 +144,7 @@ class EncoderLayer(nn.Module):
         self.attention = MultiHead(width, heads, dropout)
         self.feedforward = FeedForward(width, feedforward, dropout)
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, seen: Tensor, packing: Packing) -> Tensor:
         states = states + self.dropout(self.attention.own(self.norm(states), seen, False, packing))
@@ -157,7 +158,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.up, self.down = Linear(width, inner), Linear(inner, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
         return states + self.dropout(self.down(self.dropout(self.up(self.norm(states), "relu"))))

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .dropout import dropout
 from .linear import outer, product
 
 Pair = tuple[Tensor, Tensor]               # hidden and cell states
@@ -172,7 +172,7 @@ def run(cell: nn.LSTM, x: Tensor | Affine, lengths: Tensor | None = None,
     ends = []
     for layer in range(cell.num_layers):
         if layer and cell.dropout:
-            x = F.dropout(x, cell.dropout)
+            x = dropout(x, cell.dropout, True)
         found = []
         for way in range(ways):
             weight, recurrent, bias = _weights(cell, layer, way)
