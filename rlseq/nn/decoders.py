@@ -153,7 +153,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
-        self.own, self.cross = MultiHead(width, heads, dropout), MultiHead(width, heads, dropout)
+        self.own, self.cross = MultiHead(width, heads), MultiHead(width, heads)
         self.own_norm, self.cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.feedforward = FeedForward(width, feedforward, dropout)
         self.dropout = Dropout(dropout)

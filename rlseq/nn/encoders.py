@@ -137,11 +137,14 @@ class TransformerEncoder(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward block, each normalised first and added to its input."""
+    """Self-attention and a feed-forward block, each normalised first and added to its input.
+
+    Dropout falls on what is added and on the embedded input, as Vaswani et al. (2017, section 5.4) have it.
+    """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
-        self.attention = MultiHead(width, heads, dropout)
+        self.attention = MultiHead(width, heads)
         self.feedforward = FeedForward(width, feedforward, dropout)
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
@@ -161,7 +164,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        return states + self.dropout(self.down(self.dropout(self.up(self.norm(states), "relu"))))
+        return states + self.dropout(self.down(self.up(self.norm(states), "relu")))
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:

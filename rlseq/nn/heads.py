@@ -90,9 +90,11 @@ class Vocabulary(Head):
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
               legal: Tensor | None, detail: bool) -> Scores:
         """As every head, but in blocks and without padding: only real steps meet the vocabulary."""
-        found = chosen(states[mask], self.words.weight, self.bias, actions[mask],
-                       None if legal is None else legal[mask], detail)
-        logp, *more = (one.new_zeros(mask.shape).masked_scatter(mask, one) for one in found)
+        real = mask.flatten().nonzero().squeeze(1)
+        states, actions, legal = (None if one is None else one.flatten(0, 1).index_select(0, real)
+                                  for one in (states, actions, legal))
+        found = chosen(states, self.words.weight, self.bias, actions, legal, detail)
+        logp, *more = (one.new_zeros(mask.numel()).index_copy(0, real, one).view(mask.shape) for one in found)
         return Scores(logp, *([more[0], None, more[1]] if detail else []))
 
 

@@ -52,7 +52,7 @@ def test_folding_puts_the_queries_of_one_source_side_by_side():
 
 def test_multi_head_is_softmax_of_scaled_products_head_by_head():
     torch.manual_seed(0)
-    many = MultiHead(6, 2, 0.0).double()
+    many = MultiHead(6, 2).double()
     query, states = torch.randn(1, 4, 6).double(), torch.randn(1, 5, 6).double()
     mask = torch.tensor([True, True, True, False, True])
     (q, _, _), (_, k, v) = (many.project(one)[0].chunk(3, dim=1) for one in (query, states))
@@ -68,7 +68,7 @@ def test_multi_head_is_softmax_of_scaled_products_head_by_head():
 
 def test_self_attention_step_by_step_equals_self_attention_at_once():
     torch.manual_seed(0)
-    many = MultiHead(6, 2, 0.0).double()
+    many = MultiHead(6, 2).double()
     states = torch.randn(3, 40, 6).double()                              # more steps than a fresh cache has room for
     whole = many.own(states, None, True)
     for graph in (True, False):
@@ -80,7 +80,7 @@ def test_self_attention_step_by_step_equals_self_attention_at_once():
 
 
 def test_weights_of_earlier_versions_are_read():
-    many, earlier = MultiHead(6, 2, 0.0), MultiHead(6, 2, 0.0).state_dict()
+    many, earlier = MultiHead(6, 2), MultiHead(6, 2).state_dict()
     for kind in ("weight", "bias"):
         whole = earlier.pop(f"project.{kind}")
         earlier |= {f"query.{kind}": whole[:6], f"key_value.{kind}": whole[6:]}
@@ -91,4 +91,4 @@ def test_weights_of_earlier_versions_are_read():
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="policy.width=6 is not a multiple of policy.heads=4"):
-        MultiHead(6, 4, 0.0)
+        MultiHead(6, 4)
