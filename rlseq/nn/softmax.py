@@ -1,7 +1,7 @@
 """The softmax over a large vocabulary, taken block by block, so that no [rows, A] tensor outlives its block.
 
-`Head.score` states what is computed; here is the same with its gradient written out: forward keeps one number a row (the
-normaliser) and backward computes each block's logits again.
+`Head.score` states what is computed; here is the same with its gradient written out: backward computes each block's
+logits again.
 """
 
 from __future__ import annotations
@@ -43,42 +43,44 @@ class _Chosen(torch.autograd.Function):
     """With l the logits, p their softmax, H its entropy, m the number of possible actions and a the action:
 
         d log p_a / d l_j = 1[j = a] - p_j;   dH / d l_j = -p_j (log p_j + H);   d mean log p / d l_j = 1[possible] / m - p_j
+
+    The first, times a number g for each row, is multiplied out: of the states g (w_a - p W), so that p is only read.
     """
 
     @staticmethod
     def forward(ctx, states, weight, bias, actions, legal, detail):
         found = []
         for cut, logits in _blocks(states, weight, bias, legal):
-            at = logits.gather(1, actions[cut, None]).squeeze(1)
-            top = logits.amax(1, keepdim=True)
-            total = (logits - top if detail else logits.sub_(top)).exp_().sum(1, keepdim=True).log_() + top
-            parts = [at - total.squeeze(1), total.squeeze(1)]
+            logp = logits.log_softmax(1)
+            parts = [logp.gather(1, actions[cut, None]).squeeze(1)]
             if detail:
-                logp = logits.sub_(total)
                 possible = logp > NEVER / 2
                 logp.mul_(possible)
                 parts += [-(logp.exp() * logp * possible).sum(1), logp.sum(1) / possible.sum(1)]
             found.append(parts)
-        logp, total, *more = (torch.cat(column) for column in zip(*found)) if found else [_no_rows(states)] * 4
-        ctx.save_for_backward(states, weight, bias, actions, legal, total, *more[:1])
-        return (logp, *more) if detail else (logp,)
+        logp, *more = (torch.cat(column) for column in zip(*found)) if found else [_no_rows(states)] * (3 if detail else 1)
+        ctx.save_for_backward(states, weight, bias, actions, legal, *more[:1])
+        return logp, *more
 
     @staticmethod
     @once_differentiable
     def backward(ctx, above, *above_more):
-        states, weight, bias, actions, legal, total, *entropy = ctx.saved_tensors
-        wide = torch.zeros_like(weight, dtype=total.dtype)
-        below, below_bias = torch.empty_like(states), torch.zeros_like(bias, dtype=total.dtype)
+        states, weight, bias, actions, legal, *entropy = ctx.saved_tensors
+        scaled = states * above[:, None].to(states.dtype)                                   # [M, H]
+        wide = torch.zeros_like(weight, dtype=above.dtype).index_add_(0, actions, scaled.to(above.dtype))
+        below_bias = torch.zeros_like(bias, dtype=above.dtype).index_add_(0, actions, above)
+        below = weight.index_select(0, actions).mul_(above[:, None])
         for cut, logits in _blocks(states, weight, bias, legal):
-            logp = logits.sub_(total[cut, None])
-            slope = _detail_slope(logp, *(one[cut, None] for one in (*above_more, *entropy))) if above_more else None
-            p = logp.exp_()
-            slope = p.mul_(-above[cut, None]) if slope is None else slope.addcmul_(p, above[cut, None], value=-1)
-            slope.scatter_add_(1, actions[cut, None], above[cut, None])
-            below_bias += slope.sum(0)
-            slope = slope.to(states.dtype)
-            below[cut] = product(slope, weight.t())
-            wide += outer(slope, states[cut])
+            p = logits.softmax(1)
+            below_bias.addmv_(p.t(), above[cut], alpha=-1)
+            lower = p.to(states.dtype)
+            below[cut] -= product(lower, weight.t()).mul_(above[cut, None])
+            wide -= outer(lower, scaled[cut])
+            if above_more:
+                slope = _detail_slope(logits.log_softmax(1), *(one[cut, None] for one in (*above_more, *entropy)))
+                below_bias += slope.sum(0)
+                below[cut] += product(slope.to(states.dtype), weight.t())
+                wide += outer(slope.to(states.dtype), states[cut])
         return below, wide.to(weight.dtype), below_bias.to(bias.dtype), None, None, None
 
 
