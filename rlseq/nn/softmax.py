@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from ..types import NEVER
 from .linear import outer, product
 
-BLOCK = {"cpu": 2**22, "cuda": 2**25}  # numbers of a block of logits; on a CPU 16 MiB in float32, for its cache
+BLOCK = {"cpu": 2**21, "cuda": 2**25}  # numbers of a block of logits; on a CPU 8 MiB in float32, for its cache
 ROWS = 128                             # of a block at least: each adds to the whole gradient of the weight
 
 
