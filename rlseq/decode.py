@@ -11,7 +11,7 @@ from . import dist
 from .env import SequenceEnv, through_stop
 from .nn.graphs import StepGraph
 from .nn.linear import constant_weights
-from .nn.policy import Policy, State
+from .nn.policy import Policy
 from .types import NEVER, STOP, Rollout
 
 NARROW = 0.75             # finished rows leave when at most this share of rows would stay
@@ -82,31 +82,45 @@ def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
 
 @torch.no_grad()
 def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.0, top_k: int = 0,
-           top_p: float = 1.0, start: State | None = None) -> Rollout:
-    """k answers to each loaded problem, drawn from pi (or its truncation); `logp` is under what drew them.
-
-    `start` is the state before the first action, one row a problem, where somebody has encoded the problems already.
-    """
+           top_p: float = 1.0) -> Rollout:
+    """k answers to each loaded problem, drawn from pi (or its truncation); `logp` is under what drew them."""
     check_sampling(temperature, top_k, top_p)
     plain = temperature == 1.0 and not top_k and top_p == 1.0
 
     def choose(logp: Tensor) -> tuple[Tensor, Tensor]:
         logp = logp if plain else truncated(logp, temperature, top_k, top_p)
         return draw(logp, dist.uniform(env.num_envs, logp.device)[env.rows]), logp
-    return _roll(policy, env, k, choose, start)
+    return _roll(policy, env, k, choose)
 
 
 @torch.no_grad()
-def greedy(policy: Policy, env: SequenceEnv, start: State | None = None) -> Rollout:
-    """The likeliest action at every step, one answer a problem; `start` as in `sample`."""
-    return _roll(policy, env, 1, lambda logp: (logp.argmax(1), logp), start)
+def greedy(policy: Policy, env: SequenceEnv) -> Rollout:
+    """The likeliest action at every step, one answer a problem."""
+    return _roll(policy, env, 1, lambda logp: (logp.argmax(1), logp))
 
 
-def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]],
-          start: State | None) -> Rollout:
+@torch.no_grad()
+def sample_and_greedy(policy: Policy, env: SequenceEnv, k: int) -> tuple[Rollout, Rollout]:
+    """`sample` and `greedy` side by side: one encoding, one roll-out of k + 1 rows a problem, the last of them greedy."""
+    def choose(logp: Tensor) -> tuple[Tensor, Tensor]:
+        drawn = draw(logp, dist.uniform(env.num_envs, logp.device)[env.rows])
+        return torch.where(env.rows % (k + 1) == k, logp.argmax(1), drawn), logp
+
+    both = _roll(policy, env, k + 1, choose)
+
+    def share(answers: slice) -> Rollout:
+        def part(rows: Tensor) -> Tensor:
+            return both.grouped(rows)[:, answers, :steps].flatten(0, 1)
+        steps = int(both.grouped(both.mask)[:, answers].sum(2).max())
+        return Rollout(both.batch, *map(part, (both.actions, both.mask, both.logp, both.reward, both.weight)),
+                       None if both.legal is None else part(both.legal), None, len(range(k + 1)[answers]))
+    return share(slice(0, k)), share(slice(k, k + 1))
+
+
+def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Rollout:
     """Answers by `choose(log pi [N, A]) -> actions [N] and the log p [N, A] they came from`; rows in play only."""
     env.begin(k)
-    state = policy.start(policy.encode(env.batch), k) if start is None else start.times(k)
+    state = policy.start(policy.encode(env.batch), k)
     player = StepGraph(policy, env.horizon) if env.static else policy
     action, logps, legals = None, [], []
     look = 1 if env.device.type == "cpu" and not env.static else LOOK

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import dist
-from ..decode import greedy, sample
+from ..decode import sample, sample_and_greedy
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..types import Rollout
@@ -70,9 +70,8 @@ class Reinforce(Algorithm):
             self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)).to(policy.first.device)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
-        start = policy.start(policy.encode(env.batch), 1)
-        best = greedy(policy, env, start) if self.baseline == "greedy" else None
-        drawn = sample(policy, env, self.k, start=start)
+        greedy = self.baseline == "greedy"
+        drawn, best = sample_and_greedy(policy, env, self.k) if greedy else (sample(policy, env, self.k), None)
         total = drawn.grouped(drawn.reward.sum(1))                                         # [B, k]
         if self.baseline == "learned":
             base = self._values(policy, drawn)

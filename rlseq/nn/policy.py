@@ -60,10 +60,6 @@ class State:
         """The same problems continued from other rows [N]; a row may only take the past of its own problem's rows."""
         return replace(self, past=tuple(part.index_select(0, rows) for part in self.past))
 
-    def times(self, k: int) -> State:
-        """One row a problem -> k rows alike."""
-        return replace(self, past=tuple(part.repeat_interleave(k, 0) for part in self.past), k=k)
-
     def narrow(self, problems: Tensor, rows: Tensor) -> State:
         """Some problems [B'] continued with some of their rows, as many for each [B'*k']."""
         def taken(parts: tuple[Tensor, ...], index: Tensor) -> tuple[Tensor, ...]:

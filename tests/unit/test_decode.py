@@ -5,7 +5,17 @@ import torch
 from scipy.stats import chisquare
 
 from rlseq import decode
-from rlseq.decode import beam, check_sampling, draw, greedy, last_step, repeats, sample, truncated
+from rlseq.decode import (
+    beam,
+    check_sampling,
+    draw,
+    greedy,
+    last_step,
+    repeats,
+    sample,
+    sample_and_greedy,
+    truncated,
+)
 from rlseq.nn.policy import Shape
 from rlseq.types import NEVER
 from tests.toys import TINY, Table, all_answers, loaded, log_probability, tiny_policy
@@ -137,17 +147,29 @@ def test_greedy_takes_the_likeliest_action_at_every_step():
     assert torch.equal(logp.argmax(2)[rollout.mask], rollout.actions[rollout.mask])
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("shape", SHAPES)
-def test_one_encoding_serves_several_decodings(shape):
+@pytest.mark.parametrize("k", [1, 3])
+def test_greedy_answers_beside_drawn_ones_are_the_same_and_the_drawn_ones_the_policys(shape, k):
     _, env, policy = setting(shape)
-    start = policy.start(policy.encode(env.batch), 1)
-    for decoding in (lambda start: greedy(policy, env, start), lambda start: sample(policy, env, 3, start=start)) * 2:
-        torch.manual_seed(0)
-        own = decoding(None)
-        torch.manual_seed(0)
-        given = decoding(start)
-        assert torch.equal(own.actions, given.actions) and torch.equal(own.logp, given.logp)
+    alone, (drawn, best) = greedy(policy, env), sample_and_greedy(policy, env, k)
+    for field in ("actions", "mask", "reward", "legal"):
+        assert torch.equal(getattr(best, field), getattr(alone, field))
+    assert torch.allclose(best.logp, alone.logp, atol=1e-12) and (best.k, drawn.k) == (1, k)
+    assert drawn.actions.shape == (4 * k, int(drawn.mask.sum(1).max()))
+    with torch.no_grad():
+        scores = policy(policy.encode(env.batch), drawn.actions, drawn.mask, drawn.legal)
+    assert torch.allclose(drawn.logp, scores.logp * drawn.mask, atol=1e-12)
+    assert torch.equal(drawn.reward.sum(1), env.worth(drawn.actions, drawn.mask))
+
+
+def test_answers_drawn_beside_greedy_ones_follow_the_policy():
+    task, env, policy = setting(problems=(4,), words=3, steps=3)
+    answers, mask = all_answers(task, env.batch)
+    with torch.no_grad():
+        p = log_probability(policy, env, answers, mask).exp()
+    drawn = sample_and_greedy(policy, env, 4000)[0].actions
+    place = (drawn.unsqueeze(1) == answers.unsqueeze(0)).all(2).float().argmax(1)
+    assert chisquare(torch.bincount(place, minlength=len(p)).numpy(), (4000 * p / p.sum()).numpy()).pvalue > 1e-3     # seeded
 
 
 @torch.no_grad()
