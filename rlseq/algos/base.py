@@ -58,6 +58,11 @@ def with_reference(rollout: Rollout, env: SequenceEnv, weight: float) -> Rollout
         legal=None if rollout.legal is None else join(rollout.legal, gold.legal, True))
 
 
+def foreseen(rollout: Rollout, normalise: Normalise) -> Tensor | None:
+    """What `weighted_nll` makes the gradient of log pi [N, T] up to a factor, if that is known before the sum."""
+    return None if normalise == "sequence" else rollout.weight * rollout.mask
+
+
 def weighted_nll(scores: Scores, rollout: Rollout, normalise: Normalise, rows: int | None = None,
                  constant: int = 1) -> Tensor:
     """sum_n sum_t w_nt (-log pi_nt), divided by normalise:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..types import Rollout
-from .base import Algorithm, Normalise, reference, weighted_nll
+from .base import Algorithm, Normalise, foreseen, reference, weighted_nll
 
 
 class MLE(Algorithm):
@@ -37,7 +37,7 @@ def smoothed_nll(policy: Policy, rollout: Rollout, smoothing: float, normalise: 
                  attend: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of MLE and of everything that feeds references or penalises attention; `attend` leaves the attention
     [N, T, S] in the second result under "attention"."""
-    scores = policy.score(rollout, detail=smoothing > 0, attend=attend)
+    scores = policy.score(rollout, detail=smoothing > 0, attend=attend, foreseen=foreseen(rollout, normalise))
     loss = nll = weighted_nll(scores, rollout, normalise)
     if smoothing:
         even = weighted_nll(type(scores)(scores.smooth), rollout, normalise)

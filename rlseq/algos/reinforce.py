@@ -21,7 +21,7 @@ from ..decode import sample, sample_and_greedy
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..types import Rollout
-from .base import Algorithm, Normalise, weighted_nll, with_reference
+from .base import Algorithm, Normalise, foreseen, weighted_nll, with_reference
 
 Baseline = Literal["none", "mean", "greedy", "leave_one_out", "learned"]
 
@@ -97,7 +97,7 @@ class Reinforce(Algorithm):
         return self.value(summary.detach())
 
     def loss(self, policy: Policy, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        scores = policy.score(rollout, detail=self.entropy > 0)
+        scores = policy.score(rollout, detail=self.entropy > 0, foreseen=foreseen(rollout, self.normalise))
         rows = len(rollout.batch) * self.k
         drawn = rollout.mask & (torch.arange(len(rollout.mask), device=rollout.mask.device) % rollout.k < self.k)[:, None]
         loss = weighted_nll(scores, rollout, self.normalise, rows, self.constant)

@@ -52,8 +52,11 @@ class Head(nn.Module):
         return None
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool) -> Scores:
-        """Log-probability of the actions taken [N, T]; with `detail` their entropy and smoothing term as well."""
+              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None) -> Scores:
+        """Log-probability of the actions taken [N, T]; with `detail` their entropy and smoothing term as well.
+
+        `foreseen` [N, T] is what its gradient will be up to a factor, for heads that can use that.
+        """
         columns = max(1, CHUNK // max(1, states.shape[0] * memory.batch.num_actions))
         parts = []
         for start in range(0, actions.shape[1], columns):
@@ -88,12 +91,12 @@ class Vocabulary(Head):
         return product(states, self.words.weight, self.bias)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool) -> Scores:
+              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None) -> Scores:
         """As every head, but in blocks and without padding: only real steps meet the vocabulary."""
         real = mask.flatten().nonzero().squeeze(1)
-        states, actions, legal = (None if one is None else one.flatten(0, 1).index_select(0, real)
-                                  for one in (states, actions, legal))
-        found = chosen(states, self.words.weight, self.bias, actions, legal, detail)
+        states, actions, legal, foreseen = (None if one is None else one.flatten(0, 1).index_select(0, real)
+                                            for one in (states, actions, legal, foreseen))
+        found = chosen(states, self.words.weight, self.bias, actions, legal, detail, foreseen)
         logp, *more = (one.new_zeros(mask.numel()).index_copy(0, real, one).view(mask.shape) for one in found)
         return Scores(logp, *([more[0], None, more[1]] if detail else []))
 
@@ -175,7 +178,7 @@ class Copy(Head):
         return mixed.clamp(min=1e-37).log().masked_fill(mixed == 0, NEVER)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool) -> Scores:
+              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None) -> Scores:
         """The mixture of the actions taken alone, which needs no [N, T, A] scatter unless legality or detail does."""
         if legal is not None or detail:
             return super().score(states, memory, keys, actions, mask, legal, detail)

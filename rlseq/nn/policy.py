@@ -87,14 +87,16 @@ class Policy(nn.Module):
         return Memory(states, batch.source_mask, summary, batch)
 
     def forward(self, memory: Memory, actions: Tensor, mask: Tensor, legal: Tensor | None = None,
-                fed: Tensor | None = None, detail: bool = False, attend: bool = False) -> Scores:
+                fed: Tensor | None = None, detail: bool = False, attend: bool = False,
+                foreseen: Tensor | None = None) -> Scores:
         """Score answers [N, T] in one parallel pass; carries gradient.
 
         `fed` [N, T] replaces the actions the decoder sees as its past; `detail` adds entropy and the smoothing term,
-        `attend` the attention [N, T, S]: the head's own if it points, else the decoder's (None if there is none).
+        `attend` the attention [N, T, S]: the head's own if it points, else the decoder's (None if there is none);
+        `foreseen` as in `Head.score`.
         """
         states, attention, head_keys = self._decode(memory, actions if fed is None else fed, mask, attend)
-        scores = self.head.score(states, memory, head_keys, actions, mask, legal, detail)
+        scores = self.head.score(states, memory, head_keys, actions, mask, legal, detail, foreseen)
         if attend:
             own = self.head.attention(states, memory, head_keys)
             scores = replace(scores, attention=attention if own is None else own)
@@ -107,9 +109,11 @@ class Policy(nn.Module):
         states, attention = self.decoder(vectors, memory, self.decoder.keys(memory), mask, attend)
         return states, attention, self.head.keys(memory)
 
-    def score(self, rollout: Rollout, detail: bool = False, attend: bool = False) -> Scores:
-        """Score the answers of a rollout; carries gradient."""
-        return self(self.encode(rollout.batch), rollout.actions, rollout.mask, rollout.legal, rollout.fed, detail, attend)
+    def score(self, rollout: Rollout, detail: bool = False, attend: bool = False,
+              foreseen: Tensor | None = None) -> Scores:
+        """Score the answers of a rollout; carries gradient. `foreseen` as in `Head.score`."""
+        return self(self.encode(rollout.batch), rollout.actions, rollout.mask, rollout.legal, rollout.fed, detail, attend,
+                    foreseen)
 
     def log_probs(self, memory: Memory, actions: Tensor, legal: Tensor | None = None) -> Tensor:
         """Log-probabilities of all actions at every step [N, T, A]: exact, and large where A is a vocabulary."""

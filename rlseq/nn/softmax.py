@@ -1,7 +1,7 @@
 """The softmax over a large vocabulary, taken block by block, so that no [rows, A] tensor outlives its block.
 
-`Head.score` states what is computed; here is the same with its gradient written out: backward computes each block's
-logits again.
+`Head.score` states what is computed; here is the same with its gradient written out. Backward computes each block's logits
+again, unless the caller foresaw the gradient: then it was made in passing, in the forward pass.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ BLOCK = {"cpu": 2**21, "cuda": 2**25}  # numbers of a block of logits; on a CPU 
 ROWS = 128                             # of a block at least: each adds to the whole gradient of the weight
 
 
-def chosen(states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, legal: Tensor | None,
-           detail: bool) -> tuple[Tensor, ...]:
+def chosen(states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, legal: Tensor | None, detail: bool,
+           foreseen: Tensor | None = None) -> tuple[Tensor, ...]:
     """log softmax(states weight^T + bias) at the actions; with `detail` the entropy and the mean over possible actions too.
 
     states: [M, H]; weight: [A, H]; bias: [A]; actions: [M]; legal: [M, A] bool; results: [M], float32 at least.
+    `foreseen` [M] says what the gradient of the first result will be up to a factor; a wrong guess costs time alone.
     """
     if torch.is_autocast_enabled(states.device.type):
         dtype = torch.get_autocast_dtype(states.device.type)
         states, weight, bias = states.to(dtype), weight.to(dtype), bias.to(dtype)
-    return _Chosen.apply(states, weight, bias, actions, legal, detail)
+    return _Chosen.apply(states, weight, bias, actions, legal, detail, None if detail else foreseen)
 
 
 def _blocks(states: Tensor, weight: Tensor, bias: Tensor, legal: Tensor | None):
@@ -43,12 +44,13 @@ class _Chosen(torch.autograd.Function):
     """With l the logits, p their softmax, H its entropy, m the number of possible actions and a the action:
 
         d log p_a / d l_j = 1[j = a] - p_j;   dH / d l_j = -p_j (log p_j + H);   d mean log p / d l_j = 1[possible] / m - p_j
-
-    The first, times a number g for each row, is multiplied out: of the states g (w_a - p W), so that p is only read.
     """
 
     @staticmethod
-    def forward(ctx, states, weight, bias, actions, legal, detail):
+    def forward(ctx, states, weight, bias, actions, legal, detail, foreseen):
+        ctx.early = None
+        if any(ctx.needs_input_grad) and foreseen is not None:
+            ctx.early = _Gradient(states, weight, bias, actions, foreseen.to(_no_rows(states).dtype))
         found = []
         for cut, logits in _blocks(states, weight, bias, legal):
             logp = logits.log_softmax(1)
@@ -57,6 +59,8 @@ class _Chosen(torch.autograd.Function):
                 possible = logp > NEVER / 2
                 logp.mul_(possible)
                 parts += [-(logp.exp() * logp * possible).sum(1), logp.sum(1) / possible.sum(1)]
+            elif ctx.early is not None:
+                ctx.early.add(cut, logp.exp_())
             found.append(parts)
         logp, *more = (torch.cat(column) for column in zip(*found)) if found else [_no_rows(states)] * (3 if detail else 1)
         ctx.save_for_backward(states, weight, bias, actions, legal, *more[:1])
@@ -66,22 +70,56 @@ class _Chosen(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, above, *above_more):
         states, weight, bias, actions, legal, *entropy = ctx.saved_tensors
-        scaled = states * above[:, None].to(states.dtype)                                   # [M, H]
-        wide = torch.zeros_like(weight, dtype=above.dtype).index_add_(0, actions, scaled.to(above.dtype))
-        below_bias = torch.zeros_like(bias, dtype=above.dtype).index_add_(0, actions, above)
-        below = weight.index_select(0, actions).mul_(above[:, None])
+        if ctx.early is not None and (factor := ctx.early.factor(above)) is not None:
+            return *ctx.early.times(factor), None, None, None, None
+        gradient = _Gradient(states, weight, bias, actions, above)
         for cut, logits in _blocks(states, weight, bias, legal):
-            p = logits.softmax(1)
-            below_bias.addmv_(p.t(), above[cut], alpha=-1)
-            lower = p.to(states.dtype)
-            below[cut] -= product(lower, weight.t()).mul_(above[cut, None])
-            wide -= outer(lower, scaled[cut])
+            gradient.add(cut, logits.softmax(1))
             if above_more:
                 slope = _detail_slope(logits.log_softmax(1), *(one[cut, None] for one in (*above_more, *entropy)))
-                below_bias += slope.sum(0)
-                below[cut] += product(slope.to(states.dtype), weight.t())
-                wide += outer(slope.to(states.dtype), states[cut])
-        return below, wide.to(weight.dtype), below_bias.to(bias.dtype), None, None, None
+                gradient.add_slope(cut, slope)
+        return *gradient.times(None), None, None, None, None
+
+
+class _Gradient:
+    """Of states, weight and bias, summed over blocks, where the chosen log-probabilities have the gradient g [M].
+
+    As the slopes are g (1[j = a] - p_j), g scales the small tensors beside p, not p itself.
+    """
+
+    def __init__(self, states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, g: Tensor) -> None:
+        self.states, self.weight, self.actions, self.g, self.bias_type = states, weight, actions, g, bias.dtype
+        self.scaled = (states * g[:, None]).to(states.dtype)                                # [M, H]
+        self.of_states = torch.empty_like(states)
+        self.of_weight, self.of_bias = (torch.zeros_like(one, dtype=g.dtype) for one in (weight, bias))
+
+    def add(self, cut: slice, p: Tensor) -> None:
+        """A block's softmax [rows, A], which is changed."""
+        actions = self.actions[cut, None]
+        p.scatter_add_(1, actions, p.new_full((), -1.0).expand(actions.shape))
+        self.of_bias.addmv_(p.t(), self.g[cut].to(p.dtype), alpha=-1)
+        lower = p.to(self.states.dtype)
+        self.of_states[cut] = product(lower, self.weight.t()) * -self.g[cut, None]
+        self.of_weight -= outer(lower, self.scaled[cut])
+
+    def add_slope(self, cut: slice, slope: Tensor) -> None:
+        """More slopes of a block's logits [rows, A]."""
+        self.of_bias += slope.sum(0)
+        lower = slope.to(self.states.dtype)
+        self.of_states[cut] += product(lower, self.weight.t())
+        self.of_weight += outer(lower, self.states[cut])
+
+    def factor(self, above: Tensor) -> Tensor | None:
+        """above / g where that is one number, to rounding."""
+        factor = (above * self.g).sum() / self.g.square().sum()
+        off = (above - factor * self.g).abs().max() if len(above) else factor
+        return factor if bool(off <= 8 * torch.finfo(above.dtype).eps * above.abs().max()) else None
+
+    def times(self, factor: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The three gradients, times a factor."""
+        parts = (self.of_states, self.of_weight, self.of_bias)
+        types = (self.states.dtype, self.weight.dtype, self.bias_type)
+        return tuple((one if factor is None else one * factor).to(dtype) for one, dtype in zip(parts, types, strict=True))
 
 
 def _no_rows(states: Tensor) -> Tensor:

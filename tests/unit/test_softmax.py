@@ -40,6 +40,26 @@ def test_blocks_equal_the_plain_softmax_in_values_and_gradients(monkeypatch, blo
         assert torch.allclose(one, other, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("guess", ["right", "wrong", "zero"])
+@pytest.mark.parametrize("block", [2 * A, 1000])
+def test_a_foreseen_gradient_changes_nothing(monkeypatch, block, guess):
+    monkeypatch.setattr(softmax, "BLOCK", {"cpu": block, "cuda": block})
+    monkeypatch.setattr(softmax, "ROWS", 1)
+    head, states, memory, actions, mask, _ = given(False)
+    above = torch.randn(N, T, dtype=torch.float64) * mask
+    foreseen = {"right": -3 * above, "wrong": above + mask, "zero": 0 * above}[guess]
+    products = []
+    monkeypatch.setattr(softmax, "outer", lambda *pair: products.append(pair) or pair[0].t() @ pair[1])
+    found = []
+    for given_guess in (None, foreseen):
+        scores = head.score(states, memory, None, actions, mask, None, False, given_guess)
+        before = len(products)
+        found.append([scores.logp, *torch.autograd.grad((scores.logp * above).sum(), [states, head.words.weight, head.bias])])
+    for one, other in zip(*found):
+        assert torch.allclose(one, other, atol=1e-12, rtol=0)
+    assert (len(products) == before) == (guess == "right")               # what was foreseen is not computed again
+
+
 def test_no_block_means_no_tensor_of_all_rows_and_all_actions(monkeypatch):
     sizes = []
     product = softmax.product
