@@ -46,7 +46,7 @@ def test_mle_learns_to_sort_with_a_pointer(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["mean", "greedy", "leave_one_out", "learned"])
 def test_reinforce_learns_from_the_reward_alone(tmp_path, baseline):
-    # from first weights (reward about 26) to at least 90 in 250 updates, and samples by at least 0.2; seen: 97 or more
+    # from first weights (reward about 41) to at least 90 in 250 updates, and samples by at least 0.2; seen: 98 or more
     task = tasks.make("sort", SORT)
     policy = fresh(task)
     before = evaluate(policy, task, "dev", CPU, limit=300).scores["reward"]
@@ -55,7 +55,7 @@ def test_reinforce_learns_from_the_reward_alone(tmp_path, baseline):
     after = evaluate(policy, task, "dev", CPU, limit=300).scores["reward"]
     sampled = [values["reward"] for values in log if "reward" in values]
     assert np.mean(sampled[-20:]) > np.mean(sampled[:20]) + 0.2, sampled
-    assert before < 40 and after > 90, (before, after)
+    assert before < 50 and after > 90, (before, after)
 
 
 @pytest.mark.slow
