@@ -54,7 +54,7 @@ def limit(job: Job, k: str, positions: str, steps: str, words: str) -> Repetitio
 
 def plot(letter: str, found: list[dict[str, object]], folder: Path) -> None:
     """Tokens per second against one size, both axes logarithmic, as growth-<letter>.svg."""
-    import matplotlib  # here, for only this needs it
+    import matplotlib.ticker  # here, for only this needs it
     matplotlib.use("Agg")
     import matplotlib.pyplot as pyplot
     figure, axes = pyplot.subplots(figsize=(5, 3.6))
@@ -66,6 +66,8 @@ def plot(letter: str, found: list[dict[str, object]], folder: Path) -> None:
     axes.set_yscale("log")
     axes.set_xticks(RANGES[letter], [f"{value:,}" for value in RANGES[letter]])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))   # less than a decade has labels
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(f"{letter}: {NAMES[letter]}")
     axes.set_ylabel("sampled tokens/s")
     axes.set_title(", ".join(f"{name}={value}" for name, value in {"B": SOURCES, **BASE}.items() if name != letter), fontsize=9)
