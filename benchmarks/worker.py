@@ -75,7 +75,7 @@ def main() -> None:
         settle()
     except ModuleNotFoundError as error:
         return say({"missing": f"{error}; benchmarks/README.md says how to install it"})
-    except Exception as error:
+    except Exception as error:                              # whatever a peer raises becomes its line; the others go on
         return say({"failed": f"{type(error).__name__}: {error}".split("\n")[0]})
     say({"ready": True, "start_mb": start_mb, "facts": job.facts, "versions": versions()})
     for line in sys.stdin:

@@ -10,9 +10,8 @@ LARGE = 2**30                             # bytes
 def keep() -> bool:
     """Ask the C library to keep freed blocks below 1 GiB for itself; whether it will.
 
-    By default glibc returns every large block to the system, and each step takes it again, page by page: on a virtual
-    machine filling a fresh tensor of 4 MB takes thirty times as long as filling a used one. Nothing happens where there is
-    another C library.
+    By default glibc returns every large block to the system, and each step takes it again, page by page, which on a virtual
+    machine can cost more than the arithmetic. Nothing happens where there is another C library.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -109,8 +109,11 @@ class _Product(torch.autograd.Function):
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
-    """[M, N], [M, K] -> left^T right [N, K]; oneDNN is faster with the longer side last."""
-    if left.dtype == torch.bfloat16 or not _fits(left, right):          # whose plain product is oneDNN's, laid out better
+    """[M, N], [M, K] -> left^T right [N, K]; oneDNN is faster with the longer side last.
+
+    bf16 takes the plain product, which is oneDNN's too and chooses a better layout for this shape.
+    """
+    if left.dtype == torch.bfloat16 or not _fits(left, right):
         return left.t() @ right
     wide = left.shape[1] > right.shape[1]
     return _onednn(right.t(), left.t()).t() if wide else _onednn(left.t(), right.t())
