@@ -1,5 +1,6 @@
 """Building objects from configuration: names and types are checked, and a mistake is one clear line."""
 
+import dataclasses
 import difflib
 import inspect
 import types
@@ -46,24 +47,54 @@ def _said(kind: object) -> str:
     return getattr(kind, "__name__", str(kind))
 
 
+def _group(kind: object) -> type | None:
+    """The dataclass of options that a type asks for, if it does: `Kl` or `Kl | None`."""
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    return next((one for one in kinds if isinstance(one, type) and dataclasses.is_dataclass(one)), None)
+
+
+def _nested(kind: type, value: object, where: str) -> object:
+    """Options within options: a mapping, or a bare value for the option that the dataclass names in `bare`."""
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping) and getattr(kind, "bare", None):
+        value = {kind.bare: value}
+    options = _checked(kind, value, where)
+    try:
+        return kind(**options)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def build(make: typing.Callable[..., T], options: Mapping[str, object], where: str) -> T:
     """Call `make` with options from a configuration; `where` is the config group that an error names.
 
+    An option whose type is a dataclass takes a mapping of its own options, or one bare value for the option that the
+    dataclass names in its class variable `bare`.
     Raises ValueError for an unknown option (with the nearest known name), a missing one, one of the wrong type, or
     where one value came instead of options.
     """
+    return make(**_checked(make, options, where))
+
+
+def _checked(make: typing.Callable[..., T], options: Mapping[str, object], where: str) -> dict[str, object]:
+    """The options with those within options built; raises as `build`."""
     if not isinstance(options, Mapping):
         raise ValueError(f"{where}={options!r} is a group of options, such as {where}.NAME=VALUE")
     signature = inspect.signature(make)
     hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
-    known = list(signature.parameters)
+    known, ready = list(signature.parameters), {}
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {where}.{name}={value}{nearest(name, known)}; "
                              f"{where} takes: {', '.join(known)}")
-        if name in hints and not _fits(value, hints[name]):
+        group = _group(hints.get(name))
+        if group and not (value is None and _fits(None, hints[name])):
+            value = _nested(group, value, f"{where}.{name}")
+        elif name in hints and not _fits(value, hints[name]):
             raise ValueError(f"{where}.{name}={value!r} is not {_said(hints[name])}")
+        ready[name] = value
     missing = [name for name, one in signature.parameters.items() if one.default is one.empty and name not in options]
     if missing:
         raise ValueError(f"{where}.{missing[0]} must be given; {where} takes: {', '.join(known)}")
-    return make(**options)
+    return ready

@@ -9,7 +9,7 @@ import pytest
 from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
-    {"memory", "paths", "types", "build", "__init__"},
+    {"memory", "paths", "types", "build", "schedule", "__init__"},
     {"text", "reading", "stats", "results", "rewards", "dist", "provenance"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode"},

@@ -50,3 +50,25 @@ def test_functions_are_built_like_classes():
 
 def test_the_nearest_name_is_offered_only_when_near():
     assert nearest("baselin", ["baseline", "k"]) == "; did you mean 'baseline'?" and nearest("xyz", ["baseline"]) == ""
+
+
+@dataclass(frozen=True)
+class Whole:
+    bare = "part"
+    part: Thing = Thing(1)
+    other: Thing | None = None
+
+
+def test_options_within_options_are_built_alike():
+    made = build(Whole, {"part": {"size": 3}, "other": {"size": 4, "kind": "b"}}, "whole")
+    assert made == Whole(Thing(3), Thing(4, kind="b"))
+    assert build(Whole, {"other": None}, "whole") == Whole()
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"part": 3}, "^whole.part=3 is a group of options, such as whole.part.NAME=VALUE$"),
+    ({"part": {"rate": 1}}, "^whole.part.size must be given"), ({"part": None}, "^whole.part=None is a group of options"),
+    ({"other": {"size": 1, "rtae": 2}}, "^unknown option whole.other.rtae=2; did you mean 'rate'")])
+def test_a_mistake_within_options_names_the_whole_path(options, said):
+    with pytest.raises(ValueError, match=said):
+        build(Whole, options, "whole")
