@@ -1,7 +1,8 @@
 """The result of a run on disk: `results/<task>-v<version>/<policy>/<algo>/<seed>.json`, statistics in a .npz beside it.
 
 Format 1. The JSON holds every field of `Result` but `rows`, and the checksum of its .npz, which holds float32 arrays
-[n, m] named "<stage>/<split>/<metric>" (stage: before or after fine-tuning).
+[n, m] named "<stage>/<split>/<metric>" (stage: before or after fine-tuning, a variant, or beam<width>). Fields with a
+default may be missing: files written before they were thought of still read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,12 @@ class Result:
     primary: str                               # name of the primary metric
     tests: list                                # names of the test splits, the headline first
     format: int = FORMAT
+    control: str = ""                          # constant or shuffled: what stood in for the reward while training
+    variants: dict = field(default_factory=dict)       # {last, best, averaged, ...: {split: {metric: score}}}
+    beams: dict = field(default_factory=dict)          # {width: {split: {metric: score}}} of the first problems
+    matched: dict = field(default_factory=dict)        # temperature at which MLE is as spread as this policy, and entropies
+    diagnostics: dict = field(default_factory=dict)    # {name: {before, after}}
+    groups: list = field(default_factory=list)         # answers drawn for some problems, before and after, for people
     rows: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -134,8 +141,9 @@ def read(path: Path) -> Result:
         raise ValueError(f"{path}: not a result of format {FORMAT} but of {said!r}; run the job again or delete it")
     stored = data.pop("rows", None)
     known = {one.name for one in fields(Result)} - {"rows"}
-    if set(data) != known:
-        raise ValueError(f"{path}: fields missing {sorted(known - set(data))}, unknown {sorted(set(data) - known)}; "
+    needed = {one.name for one in fields(Result) if one.default is one.default_factory is MISSING} | {"format"}
+    if not needed <= set(data) <= known:
+        raise ValueError(f"{path}: fields missing {sorted(needed - set(data))}, unknown {sorted(set(data) - known)}; "
                          "run the job again with this version of rlseq")
     if not isinstance(stored, dict) or not {"file", "sha256"} <= set(stored):
         raise ValueError(f"{path}: does not name its .npz; run the job again or delete it")
@@ -159,7 +167,7 @@ def _check(data: dict, rows: Mapping[str, np.ndarray], path: Path) -> None:
     for one in fields(Result):
         kind = {"str": str, "int": int, "bool": bool, "dict": dict, "list": list}.get(str(one.type))
         value = data.get(one.name)
-        if kind and (not isinstance(value, kind) or kind is int and isinstance(value, bool)):
+        if kind and one.name in data and (not isinstance(value, kind) or kind is int and isinstance(value, bool)):
             raise ValueError(f"{path}: {one.name}={value!r} is not {kind.__name__}")
     for name, cost in (("pretrained.cost", data["pretrained"].get("cost")), ("cost", data["cost"])):
         if not isinstance(cost, dict) or not set(COST) <= set(cost):

@@ -122,3 +122,20 @@ def test_the_hash_of_a_configuration_ignores_circumstances_and_order():
     one = config_hash({"algo": {"k": 4, "lr": 1e-4}, "seed": 1, "device": "cpu"})
     assert one == config_hash({"device": "cuda", "algo": {"lr": 1e-4, "k": 4}, "seed": 2}) and len(one) == 12
     assert one != config_hash({"algo": {"k": 8, "lr": 1e-4}, "seed": 1, "device": "cpu"})
+
+
+def test_a_file_from_before_a_field_was_thought_of_still_reads(tmp_path):
+    path = write(made(), rows(), tmp_path)
+    data = json.loads(path.read_text())
+    for name in ("control", "variants", "beams", "matched", "diagnostics", "groups"):
+        del data[name]
+    path.write_text(json.dumps(data))
+    found = read(path)
+    assert found.control == "" and found.variants == found.beams == found.diagnostics == {} and found.groups == []
+    path.write_text(json.dumps(data | {"beams": []}))
+    with pytest.raises(ValueError, match=r"beams=\[\] is not dict"):
+        read(path)
+    del data["config"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"missing \['config'\], unknown \[\]"):
+        read(path)
