@@ -19,39 +19,41 @@ LOOK = 16                 # steps on a GPU between looks at who has finished: ea
 MANY, BLOCK = 512, 64     # from MANY actions on, the mass of BLOCKs is summed first: adding up in order is slow
 
 
-def draw(logp: Tensor, uniform: Tensor) -> Tensor:
-    """One action a row by the inverse of the cumulative distribution: log p [N, A], uniform [N] in [0, 1) -> [N].
+def draw(p: Tensor, uniform: Tensor) -> Tensor:
+    """One action a row by the inverse of the cumulative distribution: p [N, A], uniform [N] in [0, 1) -> [N].
 
     Of many actions, first a block of them is drawn by its mass and then one in it by what is left of the number.
-    An action of probability 0 is never drawn; what is rarer than 2^-24 only as finely as float32 adds up.
+    An action of probability 0 is never drawn; what is rarer than 2^-24 only as finely as float32 adds up. Rows need not
+    sum to 1.
     """
-    p, actions = logp.exp(), logp.shape[1]
+    actions = p.shape[1]
     if actions < MANY:
-        return _inverse(p, uniform)[0]
+        return _inverse(p, uniform.unsqueeze(1) * p.sum(1, keepdim=True))[0].squeeze(1)
     whole = actions // BLOCK * BLOCK
     mass = p[:, :whole].view(len(p), -1, BLOCK).sum(2)
     if whole < actions:
         mass = torch.cat([mass, p[:, whole:].sum(1, keepdim=True)], 1)
-    block, share = _inverse(mass, uniform)
-    place = (block * BLOCK)[:, None] + torch.arange(BLOCK, device=p.device)                    # [N, BLOCK]
-    inside = p.gather(1, place.clamp(max=actions - 1)).masked_fill_(place >= actions, 0.0)
-    return block * BLOCK + _inverse(inside, share)[0]
+    block, left = _inverse(mass, uniform.unsqueeze(1) * mass.sum(1, keepdim=True))
+    place = block * BLOCK + torch.arange(BLOCK, device=p.device)                               # [N, BLOCK]
+    inside = p.gather(1, place.clamp(max=actions - 1))
+    if whole < actions:
+        inside = inside.masked_fill_(place >= actions, 0.0)
+    return (block * BLOCK + _inverse(inside, left)[0]).squeeze(1)
 
 
-def _inverse(mass: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Masses [N, A] and a share [N] in [0, 1) of their sum -> whose mass it falls into, and at which share of that mass.
+def _inverse(mass: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+    """Masses [N, A] and numbers [N, 1] from 0 to their sum -> into whose mass each falls [N, 1], and how far [N, 1].
 
-    The place is kept below the last sum, and the first sum above it belongs to a mass that added something. A GPU's
+    The number is kept below the last sum, and the first sum above it belongs to a mass that added something. A GPU's
     parallel sums may creep there by rounding: then the largest.
     """
     sums = mass.cumsum(1)
-    total = sums[:, -1]
-    place = torch.minimum(share.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total))).unsqueeze(1)
-    found = torch.searchsorted(sums, place, right=True)
+    last = sums[:, -1:]
+    number = torch.minimum(number.to(sums.dtype), torch.nextafter(last, torch.zeros_like(last)))
+    found = torch.searchsorted(sums, number, right=True)
     own = mass.gather(1, found)
     found = torch.where(own > 0, found, mass.argmax(1, keepdim=True))
-    within = 1 - (sums.gather(1, found) - place) / own.clamp(min=torch.finfo(own.dtype).tiny)
-    return found.squeeze(1), within.clamp(0, 1).squeeze(1)
+    return found, (number - (sums.gather(1, found) - own)).clamp_(min=0)
 
 
 def truncated(logp: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -87,24 +89,24 @@ def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.
     check_sampling(temperature, top_k, top_p)
     plain = temperature == 1.0 and not top_k and top_p == 1.0
 
-    def choose(logp: Tensor) -> tuple[Tensor, Tensor]:
-        logp = logp if plain else truncated(logp, temperature, top_k, top_p)
-        return draw(logp, dist.uniform(env.num_envs, logp.device)[env.rows]), logp
+    def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
+        p = logits.softmax(-1) if plain else truncated(logits.log_softmax(-1), temperature, top_k, top_p).exp()
+        return draw(p, _uniform(env)), p
     return _roll(policy, env, k, choose)
 
 
 @torch.no_grad()
 def greedy(policy: Policy, env: SequenceEnv) -> Rollout:
     """The likeliest action at every step, one answer a problem."""
-    return _roll(policy, env, 1, lambda logp: (logp.argmax(1), logp))
+    return _roll(policy, env, 1, lambda logits: (logits.argmax(1), logits.softmax(-1)))
 
 
 @torch.no_grad()
 def sample_and_greedy(policy: Policy, env: SequenceEnv, k: int) -> tuple[Rollout, Rollout]:
     """`sample` and `greedy` side by side: one encoding, one roll-out of k + 1 rows a problem, the last of them greedy."""
-    def choose(logp: Tensor) -> tuple[Tensor, Tensor]:
-        drawn = draw(logp, dist.uniform(env.num_envs, logp.device)[env.rows])
-        return torch.where(env.rows % (k + 1) == k, logp.argmax(1), drawn), logp
+    def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
+        p = logits.softmax(-1)
+        return torch.where(env.rows % (k + 1) == k, logits.argmax(1), draw(p, _uniform(env))), p
 
     both = _roll(policy, env, k + 1, choose)
 
@@ -118,31 +120,38 @@ def sample_and_greedy(policy: Policy, env: SequenceEnv, k: int) -> tuple[Rollout
 
 
 def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Rollout:
-    """Answers by `choose(log pi [N, A]) -> actions [N] and the log p [N, A] they came from`; rows in play only."""
+    """Answers by `choose(logits [N, A]) -> actions [N] and the p [N, A] they came from`; rows in play only."""
     env.begin(k)
     state = policy.start(policy.encode(env.batch), k)
     player = StepGraph(policy, env.horizon) if env.static else policy
-    action, logps, legals = None, [], []
+    action, chances, legals = None, [], []
     look = 1 if env.device.type == "cpu" and not env.static else LOOK
     with constant_weights():
         while env.steps < env.horizon:
             legal, rows = env.legal(), env.rows
-            logp, state = player.step(state, action, legal)
-            action, logp = choose(logp)
-            logps.append(_spread(logp.gather(1, action.unsqueeze(1)).squeeze(1), rows, env.num_envs, 0.0))
+            logits, state = player.logits(state, action, legal)
+            action, p = choose(logits)
+            chances.append(_spread(p.gather(1, action.unsqueeze(1)).squeeze(1), rows, env.num_envs, 1.0))
             legals.append(None if legal is None else _spread(legal, rows, env.num_envs, True))
             env.advance(action)
             if env.steps % look == 0 and env.steps < env.horizon:
-                if bool(env.done.all()):
+                left = env.num_envs - int(env.done.sum())
+                if not left:
                     break
-                if not env.static and (kept := env.narrow(NARROW)):
+                if not env.static and left <= NARROW * len(env.rows) and (kept := env.narrow(NARROW)):
                     state, action = state.narrow(*kept), action[kept[1]]
     actions, mask = env.answers()
     steps = int(mask.sum(1).max())                                         # the last look may have come late
     actions, mask = actions[:, :steps], mask[:, :steps]
     reward = env.worth(actions, mask).unsqueeze(1) * last_step(mask)
-    return Rollout(env.batch, actions, mask, torch.stack(logps[:steps], 1) * mask, reward, torch.zeros_like(reward),
+    return Rollout(env.batch, actions, mask, torch.stack(chances[:steps], 1).log() * mask, reward, torch.zeros_like(reward),
                    None if legals[0] is None else torch.stack(legals[:steps], 1), None, k)
+
+
+def _uniform(env: SequenceEnv) -> Tensor:
+    """A number in [0, 1) for every row in play."""
+    numbers = dist.uniform(env.num_envs, env.device)
+    return numbers if len(env.rows) == env.num_envs else numbers[env.rows]
 
 
 def _spread(values: Tensor, rows: Tensor, count: int, rest: float | bool) -> Tensor:

@@ -20,9 +20,9 @@ def dictate(monkeypatch):
     def use(actions):
         columns = iter(actions.T)
 
-        def draw(logp, uniform):
+        def draw(p, uniform):
             column = next(columns)
-            greedy = len(logp) - len(column)                          # rows beside the drawn ones, one a problem, after its k
+            greedy = len(p) - len(column)                          # rows beside the drawn ones, one a problem, after its k
             return torch.nn.functional.pad(column.view(greedy, -1), (0, 1)).view(-1) if greedy else column.clone()
         for name, module in list(sys.modules.items()):
             if name.startswith("rlseq.") and hasattr(module, "draw"):

@@ -74,7 +74,7 @@ class ScheduledSampling(Algorithm):
             "changed": ((fed != rollout.actions)[:, :-1] & heard).sum() / heard.sum().clamp(min=1)})
 
     def _guess(self, logp: Tensor) -> Tensor:
-        return logp.argmax(1) if self.guess == "argmax" else draw(logp, dist.uniform(len(logp), logp.device))
+        return logp.argmax(1) if self.guess == "argmax" else draw(logp.exp(), dist.uniform(len(logp), logp.device))
 
     @constant_weights()
     def _step_by_step(self, policy: Policy, rollout: Rollout, own: Tensor) -> Tensor:

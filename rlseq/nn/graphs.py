@@ -51,7 +51,7 @@ def capture(warm: Callable[[], object], run: Callable[[], None], device: torch.d
 
 
 class StepGraph:
-    """`policy.step` along one roll-out of at most `room` steps, without gradient, from a state before the first action.
+    """`policy.logits` along one roll-out of at most `room` steps, without gradient, from a state before the first action.
 
     The first step is fed no action and settles dtypes: it runs as it is. The second is captured, and replayed from then
     on: what it returns lives in the same memory at every step, so take what you need before the next.
@@ -61,10 +61,10 @@ class StepGraph:
         self.policy, self.room, self.state, self.graph = policy, room, None, None
 
     @torch.no_grad()
-    def step(self, state: State, action: Tensor | None, legal: Tensor | None = None) -> tuple[Tensor, State]:
-        """The actions just taken [N] (None at first), what may follow [N, A] -> log pi [N, A] and the next state."""
+    def logits(self, state: State, action: Tensor | None, legal: Tensor | None = None) -> tuple[Tensor, State]:
+        """The actions just taken [N] (None at first), what may follow [N, A] -> logits [N, A] and the next state."""
         if action is None:
-            return self.policy.step(self.policy.with_room(state, self.room), None, legal)
+            return self.policy.logits(self.policy.with_room(state, self.room), None, legal)
         if self.state is None:
             self.state, self.action, self.legal = state, action.clone(), None if legal is None else legal.clone()
             self.graph = capture(self._next, self._run, action.device)
@@ -74,13 +74,13 @@ class StepGraph:
             if legal is not None:
                 self.legal.copy_(legal)
         self._run() if self.graph is None else self.graph.replay()
-        return self.logp, self.state
+        return self.found, self.state
 
     def _next(self) -> tuple[Tensor, State]:
-        return self.policy.step(self.state, self.action, self.legal)
+        return self.policy.logits(self.state, self.action, self.legal)
 
     def _run(self) -> None:
-        self.logp, after = self._next()
+        self.found, after = self._next()
         for old, new in zip((*self.state.past, self.state.place), (*after.past, after.place), strict=True):
             if old is not new:
                 old.copy_(new)

@@ -14,12 +14,15 @@ from .softmax import chosen
 CHUNK = 2**23      # most numbers of a [rows, A] block of logits; larger scorings are cut, and recomputed backward
 
 
+def allowed(logits: Tensor, legal: Tensor | None) -> Tensor:
+    """Logits and legality [..., A] -> the logits in float32 or better, NEVER for what is not legal."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits if legal is None else logits.masked_fill(~legal, NEVER)
+
+
 def log_probabilities(logits: Tensor, legal: Tensor | None) -> Tensor:
     """Logits and legality [..., A] -> log-probabilities over legal actions, in float32 or better."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if legal is not None:
-        logits = logits.masked_fill(~legal, NEVER)
-    return logits.log_softmax(-1)
+    return allowed(logits, legal).log_softmax(-1)
 
 
 def _judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

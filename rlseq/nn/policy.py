@@ -12,7 +12,7 @@ from ..types import Batch, Rollout, Scores, Sizes
 from .attention import Kind
 from .decoders import Keys, Past, RecurrentDecoder, TransformerDecoder
 from .encoders import Memory, Positions, RecurrentEncoder, Source, TransformerEncoder
-from .heads import Copy, Head, Pointer, Vocabulary, log_probabilities
+from .heads import Copy, Head, Pointer, Vocabulary, allowed, log_probabilities
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,11 @@ class Policy(nn.Module):
 
     def step(self, state: State, action: Tensor | None, legal: Tensor | None = None) -> tuple[Tensor, State]:
         """The actions just taken [N] (None at first), what may follow [N, A] -> log pi [N, A] and the next state."""
+        logits, state = self.logits(state, action, legal)
+        return logits.log_softmax(-1), state
+
+    def logits(self, state: State, action: Tensor | None, legal: Tensor | None = None) -> tuple[Tensor, State]:
+        """As `step`, but log pi without its normalisation: log pi = logits.log_softmax(-1)."""
         memory = state.memory
         if action is None:
             fed = self.first.expand(len(memory.mask) * state.k, -1).to(memory.states.dtype)
@@ -139,7 +144,7 @@ class Policy(nn.Module):
             fed = self.head.embed(action.unsqueeze(1), memory).squeeze(1)
         states, past = self.decoder.step(fed, memory, state.keys, state.past, state.place)
         logits = self.head.logits(states.unsqueeze(1), memory, state.head_keys).squeeze(1)
-        return log_probabilities(logits, legal), replace(state, past=past, place=state.place + 1)
+        return allowed(logits, legal), replace(state, past=past, place=state.place + 1)
 
 
 def make_policy(sizes: Sizes, shape: Shape) -> Policy:

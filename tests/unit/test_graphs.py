@@ -53,7 +53,7 @@ def record(warm, run, device):
         run()
     for one, number in zip(memory, before, strict=True):
         one.copy_(number)
-    player.logp.fill_(torch.nan)
+    player.found.fill_(torch.nan)
     return recorded
 
 
@@ -120,9 +120,9 @@ def test_static_steps_along_a_row_equal_forward(name, task, replayed):
     whole = policy.log_probs(memory, actions, legal).exp()
     player, state, last = StepGraph(policy, actions.shape[1]), policy.start(memory, 2), None
     for t in range(actions.shape[1]):
-        logp, state = player.step(state, last, None if legal is None else legal[:, t])
+        logits, state = player.logits(state, last, None if legal is None else legal[:, t])
         last, real = actions[:, t], batch.target_mask[:, t].repeat_interleave(2, 0)
-        assert (logp.exp() - whole[:, t])[real].abs().max() < 1e-12
+        assert (logits.softmax(1) - whole[:, t])[real].abs().max() < 1e-12
     assert state.place.tolist() == [actions.shape[1]]
 
 
@@ -134,8 +134,8 @@ def test_caches_take_the_precision_of_the_first_step(replayed):
         plain = policy.start(policy.encode(batch), 1)
         fixed, player, last = plain, StepGraph(policy, 6), None
         for t in range(6):
-            one, plain = policy.step(plain, last)
-            other, fixed = player.step(fixed, last)
+            one, plain = policy.logits(plain, last)
+            other, fixed = player.logits(fixed, last)
             assert (one - other).abs().max() < 0.05                   # bf16 keeps 8 bits: 0.4 % of numbers near 3
             last = torch.tensor([1, 2, 3]) + t % 3
     assert {cache.dtype for cache in fixed.past} == {torch.bfloat16}
