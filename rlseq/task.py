@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .types import Batch, Sizes
+from .types import STOP, Batch, Sizes
 
 
 class Metric(Protocol):
@@ -92,6 +92,20 @@ class Task(ABC):
     @abstractmethod
     def show(self, batch: Batch, actions: Tensor, row: int) -> str:
         """The problem, its reference and the answer of row n, for people: one line of text."""
+
+    def answer_words(self, batch: Batch, actions: Tensor, row: int) -> list[str]:
+        """The actions of row n before its STOP, one word each, for people who look at single steps."""
+        chosen = actions[row].tolist()
+        return [str(action) for action in chosen[:chosen.index(STOP) if STOP in chosen else None]]
+
+    def source_words(self, batch: Batch, problem: int) -> list[str]:
+        """The source positions of a problem, one word each: by default what stands there, or its number if no id does."""
+        source, size = batch.source[problem], int(batch.source_mask[problem].sum())
+        return [str(place if source.is_floating_point() else int(source[place])) for place in range(size)]
+
+    def points(self, example: object) -> Sequence[tuple[float, float]] | None:
+        """Where the source positions of a problem lie in the plane, if they do; answers are drawn as lines along them."""
+        return None
 
     def plot(self, batch: Batch, actions: Tensor, row: int, axes) -> None:
         """A picture of row n on matplotlib axes, where one says more than text; `has_plot` says so."""

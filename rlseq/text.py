@@ -42,7 +42,12 @@ def words(line: str) -> list[str]:
 
 def join_words(pieces: Iterable[str]) -> str:
     """The line that `words` cut; a `▁` of the text itself is always a piece of its own, so nothing is lost."""
-    return clean("".join(" " + one[1:] if one[0] == SPACE and len(one) > 1 else one for one in pieces if one))
+    return clean("".join(shown(one) for one in pieces if one))
+
+
+def shown(piece: str) -> str:
+    """A piece of `words` for people: a blank in place of its `▁`."""
+    return " " + piece[1:] if piece[0] == SPACE and len(piece) > 1 else piece
 
 
 class Tokenizer:
@@ -114,6 +119,11 @@ class Tokenizer:
     def join(self, pieces: Iterable[str]) -> str:
         """`join(pieces(line)) == clean(line)` for both kinds."""
         return join_words(pieces) if self._model is None else clean(self._decoder.decode(list(pieces)))
+
+    def shown(self, id: int) -> str:
+        """One piece for people: a blank in front where a word begins; bytes that are no character alone become U+FFFD."""
+        piece = self._pieces[id]
+        return shown(piece) if self._model is None or id == STOP else self._decoder.decode([piece])
 
     def id(self, piece: str) -> int:
         """Id of a piece; UNK (word) or KeyError (bpe, where every piece has one) for an unknown piece."""

@@ -153,6 +153,12 @@ class Task(Base):
         return (f"{len(example.points)} points | hull {' '.join(map(str, example.hull)) or 'unknown'} | "
                 f"answer {self.answer(batch, actions, row)} | reward {worth:.3f}")
 
+    def answer_words(self, batch: Batch, actions: Tensor, row: int) -> list[str]:
+        return self.answer(batch, actions, row).split()
+
+    def points(self, example: Example) -> np.ndarray:
+        return in_unit_squares([example.points])
+
     def plot(self, batch: Batch, actions: Tensor, row: int, axes) -> None:
         example = batch.examples[self._owner(batch, actions, row)]
         for order, style in ((example.hull, {"color": "tab:green", "linewidth": 4, "alpha": 0.4, "label": "true hull"}),

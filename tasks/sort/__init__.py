@@ -177,6 +177,12 @@ class Task(Base):
         named = self._meanings(batch.rows(owner, owner + 1))[0].tolist()
         return " ".join(str(named[action]) if named[action] != NOTHING else "<unk>" for action in chosen)
 
+    def answer_words(self, batch: Batch, actions: Tensor, row: int) -> list[str]:
+        return self.answer(batch, actions, row).split()
+
+    def source_words(self, batch: Batch, problem: int) -> list[str]:
+        return [str(value) for value in batch.examples[problem].values]
+
     def show(self, batch: Batch, actions: Tensor, row: int) -> str:
         values = batch.examples[int(problem_rows(batch, len(actions))[row])].values
         return (f"{' '.join(map(str, values))} | sorted {' '.join(map(str, sorted(values)))} | "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from functools import cached_property
+from itertools import takewhile
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from rlseq import task
 from rlseq.rewards.rouge import KINDS, Rouge, rouge_rows
-from rlseq.text import UNK, Tokenizer, words
+from rlseq.text import UNK, Tokenizer, shown, words
 from rlseq.types import STOP, Batch, Sizes, pad
 
 from . import docstrings
@@ -163,6 +164,15 @@ class Task(task.Task):
     def answer(self, batch: Batch, actions: Tensor, row: int) -> str:
         k = max(len(actions) // max(len(batch), 1), 1)
         return self.decode(batch.rows(row // k, row // k + 1), actions[row:row + 1])[0]
+
+    def answer_words(self, batch: Batch, actions: Tensor, row: int) -> list[str]:
+        extra = self._encode(batch.examples[row // max(len(actions) // max(len(batch), 1), 1)]).unknown
+        copied = {self.tokenizer.size + j: shown(piece) for j, piece in enumerate(extra)}
+        return [copied.get(one) or self.tokenizer.shown(one)
+                for one in takewhile(lambda one: one != STOP, actions[row].tolist())]
+
+    def source_words(self, batch: Batch, problem: int) -> list[str]:
+        return [*map(shown, words(batch.examples[problem].source)[:self.max_source]), "STOP"]
 
     def show(self, batch: Batch, actions: Tensor, row: int) -> str:
         example = batch.examples[row // max(len(actions) // max(len(batch), 1), 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Literal
 
 import torch
@@ -131,6 +132,12 @@ class Task(rlseq.task.Task):
 
     def answer(self, batch: Batch, actions: Tensor, row: int) -> str:
         return self.tokenizer.decode(actions[row].tolist())
+
+    def answer_words(self, batch: Batch, actions: Tensor, row: int) -> list[str]:
+        return [self.tokenizer.shown(one) for one in takewhile(lambda one: one != STOP, actions[row].tolist())]
+
+    def source_words(self, batch: Batch, problem: int) -> list[str]:
+        return [*self.answer_words(batch, batch.source, problem), "STOP"]
 
     def show(self, batch: Batch, actions: Tensor, row: int) -> str:
         pair = batch.examples[row // max(len(actions) // len(batch), 1)]
