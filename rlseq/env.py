@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import gymnasium
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 from . import tasks
 from .task import Task
 from .types import STOP, Batch
+
+Earned = Literal["own", "constant", "shuffled"]      # the task's reward, or what stands in for it in a control
 
 
 def through_stop(actions: Tensor) -> Tensor:
@@ -41,18 +45,23 @@ class SequenceEnv(VectorEnv):
     same. Rows that have ended ignore their actions and earn nothing; nothing resets by itself. By `narrow` they leave
     the play: `rows` are the numbers of those still in it, `playing` their problems. A `static` environment asks
     roll-outs for steps of one shape, which a GPU can replay as a graph: no row leaves.
+
+    `reward` makes controls of any algorithm, which need not know (Choshen et al. 2020): "constant" pays every answer 1;
+    "shuffled" deals the rewards of the answers out among them, across problems and afresh at every step (on several
+    ranks each among its own).
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
 
-    def __init__(self, task: Task, device: torch.device | str = "cpu", problems: int = 16, static: bool = False) -> None:
-        self.task, self.device, self.static = task, torch.device(device), static
+    def __init__(self, task: Task, device: torch.device | str = "cpu", problems: int = 16, static: bool = False,
+                 reward: Earned = "own") -> None:
+        self.task, self.device, self.static, self.reward = task, torch.device(device), static, reward
         self.problems = self.num_envs = problems
 
     def load(self, batch: Batch) -> None:
         """Take the problems that are answered next."""
         self.batch = batch.to(self.device)
-        self.horizon = self.task.horizon(self.batch)
+        self.horizon, self.paid = self.task.horizon(self.batch), 0
         self.begin(1)
 
     def begin(self, k: int) -> None:
@@ -115,8 +124,18 @@ class SequenceEnv(VectorEnv):
         return self.actions[:, :self.steps], self.mask[:, :self.steps]
 
     def worth(self, actions: Tensor, mask: Tensor) -> Tensor:
-        """Reward of whole answers [N, T] to the loaded problems -> [N]."""
-        return self.task.reward(self.batch, actions, mask).float()
+        """Reward of whole answers [N, T] to the loaded problems -> [N]; in a control, what stands in for it."""
+        return self.dealt(self.task.reward(self.batch, actions, mask).float())
+
+    def dealt(self, rewards: Tensor) -> Tensor:
+        """Rewards [N, ...] of answers as the learner gets them: as they are, all 1, or each row another answer's."""
+        if self.reward == "constant":
+            return torch.ones_like(rewards)
+        if self.reward == "own":
+            return rewards
+        self.paid += 1                               # not the stream that draws answers, and new if paid twice in a step
+        own = torch.Generator().manual_seed((1_000_003 * torch.initial_seed() + self.paid) % 2**63)
+        return rewards[torch.randperm(len(rewards), generator=own).to(rewards.device)]
 
     def legal_along(self, actions: Tensor) -> Tensor | None:
         """Legality before each action of given answers [N, T] -> [N, T, A]; None when all is legal."""

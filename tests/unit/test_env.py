@@ -100,3 +100,40 @@ def test_unknown_tasks_and_versions_are_told(tmp_path, monkeypatch):
         tasks.make("hul")
     assert all(tasks.version(name) == tasks.task_class(name).version for name in tasks.names())
     assert {"hull", "sort"} <= set(tasks.names()) and tasks.names() == sorted(tasks.names())
+
+
+def shuffled_worth(seed):
+    env = loaded(Table(), list(range(6)))
+    env.reward = "shuffled"
+    actions = torch.tensor([[1, 2, 0], [2, 1, 0]] * 6)
+    torch.manual_seed(seed)
+    before = torch.get_rng_state()
+    found = env.worth(actions, through_stop(actions))
+    assert torch.equal(torch.get_rng_state(), before), "answers are drawn as if nothing were shuffled"
+    return found, env.task.reward(env.batch, actions, through_stop(actions)).float(), env.worth(actions, through_stop(actions))
+
+
+def test_shuffled_rewards_are_those_of_the_batch_in_an_order_of_the_step():
+    found, own, twice = shuffled_worth(3)
+    assert torch.equal(found.sort().values, own.sort().values) and not torch.equal(found, own)
+    assert torch.equal(found, shuffled_worth(3)[0]) and not torch.equal(found, shuffled_worth(4)[0])
+    assert not torch.equal(found, twice), "a second look in one step must not get the same order"
+
+
+def test_shuffling_crosses_problems_and_pays_each_answer_the_mean_in_expectation():
+    env = loaded(Table(), list(range(6)))
+    env.reward = "shuffled"
+    place = torch.arange(6.0)
+    counts = torch.zeros(6, 6)
+    for seed in range(600):
+        torch.manual_seed(seed)
+        counts[torch.arange(6), env.dealt(place).long()] += 1
+    # each of 36 counts is Binomial(600, 1/6): mean 100, sd 9.1; 5 sd
+    assert (counts - 100).abs().max() < 46
+
+
+def test_a_constant_reward_pays_every_answer_one():
+    env = loaded(Table(), [4, 9])
+    env.reward = "constant"
+    actions = torch.tensor([[1, 2, 0], [2, 1, 0]])
+    assert env.worth(actions, through_stop(actions)).tolist() == [1.0, 1.0]
