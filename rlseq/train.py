@@ -113,6 +113,7 @@ class Trainer:
     best: tuple[float, dict[str, Tensor]] | None = None
     recent: list[dict[str, Tensor]] = field(default_factory=list)
     earned: list[float] = field(default_factory=list)       # rewards of samples since the last look
+    candidates: dict[str, dict[str, Tensor]] = field(default_factory=dict)     # last, best and averaged weights, once chosen
 
     def run(self, resume: bool = True, until: int | None = None) -> None:
         """Train to the end of the stage (or to update `until`), then leave the policy with the best weights on dev."""
@@ -197,12 +198,14 @@ class Trainer:
         self.log(self.cost.updates, {"dev": score})
 
     def choose(self) -> None:
-        """Leave the policy with the best weights on dev; the average of the last ones is a candidate."""
+        """Leave the policy with the best weights on dev; the average of the last ones is a candidate. All are kept."""
         if self.best is None:
             return
+        self.candidates = {"last": self.recent[-1], "best": self.best[1]}
         if len(self.recent) > 1:
             mean = {name: torch.stack([one[name].double() for one in self.recent]).mean(0).to(value.dtype)
                     for name, value in self.recent[0].items()}
+            self.candidates["averaged"] = mean
             self.policy.load_state_dict(mean)
             with precision_context(self.env.device, self.precision):
                 score = self.judge(self.policy)

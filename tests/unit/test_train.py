@@ -166,3 +166,15 @@ def test_seeds_are_told_apart_by_all_their_parts():
         seed_step(*parts)
         numbers.append(float(torch.rand(1)))
     assert numbers[0] == numbers[-1] and len(set(numbers)) == 4
+
+
+def test_last_best_and_averaged_weights_are_all_kept(tmp_path):
+    scores = iter([1.0, 5.0, 2.0, 0.0])                                     # the average comes last and is no better
+    one = trainer(tmp_path, lambda policy: next(scores), updates=6, every=2, lr=0.01, average=2)
+    one.run()
+    name = next(iter(one.candidates["last"]))
+    second, third = (state[name] for state in one.recent)
+    assert set(one.candidates) == {"last", "best", "averaged"} and one.best[0] == 5.0
+    assert torch.equal(one.candidates["last"][name], third) and torch.equal(one.candidates["best"][name], second)
+    assert torch.allclose(one.candidates["averaged"][name], (second + third) / 2)
+    assert torch.equal(one.policy.state_dict()[name], second)
