@@ -75,20 +75,21 @@ class Batches:
 
 
 class Ahead:
-    """`batches(step)`, with the step after it drawn in the background meanwhile: the same examples, sooner.
+    """`batches(step)`, with the one `stride` steps after it drawn in the background meanwhile: the same examples, sooner.
 
-    Nothing is drawn from step `stop` on.
+    Nothing is drawn ahead from step `stop` on.
     """
 
-    def __init__(self, batches: Callable[[int], Sequence], stop: int) -> None:
-        self.batches, self.stop, self.thread = batches, stop, ThreadPoolExecutor(1, thread_name_prefix="batches")
+    def __init__(self, batches: Callable[[int], Sequence], stop: int, stride: int = 1) -> None:
+        self.batches, self.stop, self.stride = batches, stop, stride
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self.drawn: tuple[int, Future] | None = None
 
     def __call__(self, step: int) -> Sequence:
         if self.drawn is None or self.drawn[0] != step:
             self.drawn = (step, self.thread.submit(self.batches, step))
-        found = self.drawn[1].result()
-        self.drawn = (step + 1, self.thread.submit(self.batches, step + 1)) if step + 1 < self.stop else None
+        found, after = self.drawn[1].result(), step + self.stride
+        self.drawn = (after, self.thread.submit(self.batches, after)) if after < self.stop else None
         return found
 
     def close(self) -> None:

@@ -85,6 +85,11 @@ def seed_step(*parts: object) -> None:
     torch.manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+def averaged(found: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars as numbers, each the mean over ranks."""
+    return {name: float(dist.mean(value.detach().float())) for name, value in found.items()}
+
+
 def precision_context(device: torch.device, precision: str):
     """Autocast to bf16, or nothing."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -116,7 +121,8 @@ class Trainer:
     candidates: dict[str, dict[str, Tensor]] = field(default_factory=dict)     # last, best and averaged weights, once chosen
 
     def run(self, resume: bool = True, until: int | None = None) -> None:
-        """Train to the end of the stage (or to update `until`), then leave the policy with the best weights on dev."""
+        """Train to the end of the stage (or to the collection that reaches update `until`), then leave the policy with the
+        best weights on dev."""
         device, stage = self.env.device, self.stage
         memory.keep()
         seed_step(self.seed, self.name, "prepare")
@@ -130,22 +136,24 @@ class Trainer:
         kind = "pretrain" if self.name == "pretrain" else "finetune"        # all algorithms see the same problems
         stop = min(stage.updates, until or stage.updates)
         batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind))
-        with closing(Ahead(batches, stop)) as ahead, tqdm(
+        with closing(Ahead(batches, stop, self.algorithm.passes)) as ahead, tqdm(
                 total=stage.updates, initial=self.cost.updates, desc=self.name, unit="update", disable=dist.rank() > 0,
                 dynamic_ncols=True, mininterval=1.0) as bar:
             while self.cost.updates < stop:
+                before = self.cost.updates
                 found = self.update(ahead)
-                bar.update()
+                bar.update(self.cost.updates - before)
                 bar.set_postfix({name: f"{found[name]:.3f}" for name in ("reward", "nll", "penalty", "rate") if name in found}
                                 | ({"dev": f"{self.curve[-1]['dev']:.2f}"} if self.curve else {}), refresh=False)
-                if self.cost.updates % stage.every == 0 or self.cost.updates == stage.updates:
+                if before // stage.every < self.cost.updates // stage.every or self.cost.updates == stage.updates:
                     self.look(found)
                     self.save()
         if self.cost.updates == stage.updates:
             self.choose()
 
     def update(self, batches: Callable[[int], Sequence]) -> dict[str, float]:
-        """One update: collect, score, step."""
+        """Collect answers and take the algorithm's gradient steps on them: `passes`, fewer at the end of the stage or where
+        it has had enough. The problems are those of its first step."""
         step, start = self.cost.updates, time.perf_counter()
         examples = batches(step)
         share = len(examples) // dist.world()                            # ranks answer equally many; a remainder is left out
@@ -158,30 +166,41 @@ class Trainer:
             self.learner.eval()
             with torch.no_grad():
                 rollout = self.algorithm.collect(self.policy, self.env, step / max(1, self.stage.updates))
+        seen = averaged(rollout.log)
+        self.cost.sampled_tokens += int(seen.pop("sampled_tokens", 0.0) * dist.world())
+        self.earned += [seen["reward"]] if "reward" in seen else []
+        for number in range(min(self.algorithm.passes, self.stage.updates - step)):
+            found = self.descend(self.algorithm.part(rollout, number))
+            if found is None:
+                break
+            self.cost.seconds, start = self.cost.seconds + time.perf_counter() - start, time.perf_counter()
+            seen |= found | {"sampled_tokens": self.cost.sampled_tokens, "scored_tokens": self.cost.scored_tokens,
+                             "seconds": self.cost.seconds}
+            self.log(self.cost.updates, dict(seen))
+        self.cost.seconds += time.perf_counter() - start
+        return seen
+
+    def descend(self, rollout: Rollout) -> dict[str, float] | None:
+        """One gradient step on collected answers; None, and no step, where the algorithm has had enough of them."""
+        step = self.cost.updates
+        with precision_context(self.env.device, self.precision):
             seed_step(self.seed, self.name, step, dist.rank() + 1)
             self.learner.train(self.algorithm.dropout)
             loss, found = self.module(rollout)
+        self.cost.scored_tokens += int(dist.mean(rollout.mask.sum().float()) * dist.world())
+        if self.algorithm.enough(found):
+            return None
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        clip = self.stage.clip or math.inf
-        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), clip)
+        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.stage.clip or math.inf)
         if not bool(torch.isfinite(norm)):
             raise FloatingPointError(f"{self.name} update {step}: loss {float(loss.detach()):g}, gradient norm {float(norm):g}"
                                      "; lower the learning rate (plan.*.lr) or the clipping norm (plan.*.clip)")
         for group in self.optimiser.param_groups:
             group["lr"] = self.stage.rate(step)
         self.optimiser.step()
-        found = {"loss": loss, "gradient_norm": norm, **rollout.log, **found}
-        found = {name: float(dist.mean(value.detach().float())) for name, value in found.items()}
         self.cost.updates += 1
-        self.cost.sampled_tokens += int(found.pop("sampled_tokens", 0.0) * dist.world())
-        self.cost.scored_tokens += int(dist.mean(rollout.mask.sum().float()) * dist.world())
-        self.cost.seconds += time.perf_counter() - start
-        found |= {"learning_rate": self.stage.rate(step), "sampled_tokens": self.cost.sampled_tokens,
-                  "scored_tokens": self.cost.scored_tokens, "seconds": self.cost.seconds}
-        self.earned += [found["reward"]] if "reward" in found else []
-        self.log(self.cost.updates, found)
-        return found
+        return averaged({"loss": loss, "gradient_norm": norm, **found}) | {"learning_rate": self.stage.rate(step)}
 
     def look(self, found: dict[str, float]) -> None:
         """Score dev; keep the weights if they are the best so far."""

@@ -84,10 +84,20 @@ class Rollout:
     fed: Tensor | None = None      # [N, T] what the decoder is fed in place of `actions` (scheduled sampling)
     k: int = 1
     log: dict[str, Tensor] = field(default_factory=dict)   # scalars seen while collecting
+    extra: dict[str, Tensor] = field(default_factory=dict)  # named [N, T]: what an algorithm's loss needs besides
 
     def grouped(self, rows: Tensor) -> Tensor:
         """[N, ...] -> [B, k, ...]."""
         return rows.view(-1, self.k, *rows.shape[1:])
+
+    def take(self, problems: Tensor) -> Rollout:
+        """All answers to the problems of these numbers [B'], with the same padding."""
+        def taken(rows: Tensor) -> Tensor:
+            return self.grouped(rows).index_select(0, problems).flatten(0, 1)
+        cut = {one.name: taken(getattr(self, one.name)) for one in fields(self)
+               if isinstance(getattr(self, one.name), Tensor)}
+        return replace(self, batch=self.batch.take(problems), **cut,
+                       extra={name: taken(value) for name, value in self.extra.items()})
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,7 @@ class Scores:
     entropy: Tensor | None = None       # [N, T] of the distribution at each step, nats
     attention: Tensor | None = None     # [N, T, S] over source positions, rows sum to 1
     smooth: Tensor | None = None        # [N, T] mean log-probability over the legal actions (label smoothing)
+    states: Tensor | None = None        # [N, T, H] of the decoder before each action, for a critic
 
 
 def _moved(data, device):

@@ -21,6 +21,8 @@ class Algorithm(nn.Module):
     """Its parameters (a critic) and buffers (a running mean) are its whole state."""
 
     dropout: bool = True     # whether the scoring pass drops out; off where answers must be scored as they were drawn
+    passes: int = 1          # gradient steps on what one `collect` gave
+    bias: str = ""           # why its expected gradient is not that of the expected reward, where that is by design
 
     def prepare(self, policy: Policy) -> None:
         """Build what depends on the policy's width; called once, before the optimiser is made."""
@@ -32,6 +34,17 @@ class Algorithm(nn.Module):
     def loss(self, policy: Policy, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar with gradient, and what to log. A pure function of policy and rollout."""
         raise TypeError(f"{type(self).__name__} must define loss()")
+
+    def part(self, rollout: Rollout, number: int) -> Rollout:
+        """What gradient step 0 .. passes - 1 on a collected roll-out scores; all of it unless an algorithm cuts."""
+        return rollout
+
+    def enough(self, found: dict[str, Tensor]) -> bool:
+        """Whether to leave the rest of the collected roll-out alone, by what `loss` just found; the step is not taken.
+
+        All ranks must say the same.
+        """
+        return False
 
 
 def reference(env: SequenceEnv) -> Rollout:
@@ -55,6 +68,7 @@ def with_reference(rollout: Rollout, env: SequenceEnv, weight: float) -> Rollout
         rollout, actions=join(rollout.actions, gold.actions, 0), mask=join(rollout.mask, gold.mask, False),
         logp=join(rollout.logp, gold.logp, 0.0), reward=join(rollout.reward, gold.reward, 0.0),
         weight=join(rollout.weight, gold.weight * weight, 0.0), k=rollout.k + 1,
+        fed=None if rollout.fed is None else join(rollout.fed, gold.actions, 0),
         legal=None if rollout.legal is None else join(rollout.legal, gold.legal, True))
 
 

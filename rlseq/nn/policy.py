@@ -96,7 +96,7 @@ class Policy(nn.Module):
         `foreseen` as in `Head.score`.
         """
         states, attention, head_keys = self._decode(memory, actions if fed is None else fed, mask, attend)
-        scores = self.head.score(states, memory, head_keys, actions, mask, legal, detail, foreseen)
+        scores = replace(self.head.score(states, memory, head_keys, actions, mask, legal, detail, foreseen), states=states)
         if attend:
             own = self.head.attention(states, memory, head_keys)
             scores = replace(scores, attention=attention if own is None else own)

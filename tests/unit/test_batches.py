@@ -133,3 +133,11 @@ def test_an_error_while_drawing_ahead_reaches_the_one_who_asks():
     with pytest.raises(ValueError, match="no step 3"):
         ahead(3)
     ahead.close()
+
+
+def test_the_batch_drawn_ahead_is_the_one_a_stride_later():
+    asked = []
+    ahead = Ahead(lambda step: asked.append(step) or [step], stop=8, stride=3)
+    assert [ahead(step) for step in (0, 3, 4)] == [[0], [3], [4]], "a step that nobody foresaw is drawn as well"
+    ahead.close()
+    assert asked[:3] == [0, 3, 6] and 4 in asked

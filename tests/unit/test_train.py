@@ -178,3 +178,34 @@ def test_last_best_and_averaged_weights_are_all_kept(tmp_path):
     assert torch.equal(one.candidates["last"][name], third) and torch.equal(one.candidates["best"][name], second)
     assert torch.allclose(one.candidates["averaged"][name], (second + third) / 2)
     assert torch.equal(one.policy.state_dict()[name], second)
+
+
+def watched(one, monkeypatch, **attributes):
+    """What the algorithm is asked for: ("collect", progress) and ("part", number), in order."""
+    asked, collect = [], one.algorithm.collect
+    for name, value in attributes.items():
+        monkeypatch.setattr(one.algorithm, name, value)
+    monkeypatch.setattr(one.algorithm, "collect", lambda policy, env, p: asked.append(("collect", p))
+                        or collect(policy, env, p))
+    monkeypatch.setattr(one.algorithm, "part", lambda rollout, number: asked.append(("part", number)) or rollout)
+    return asked
+
+
+def test_several_gradient_steps_are_taken_on_what_one_collection_gave(tmp_path, monkeypatch):
+    one = trainer(tmp_path, algorithm={"kind": "reinforce"}, log=(log := []), updates=8, every=4)
+    asked = watched(one, monkeypatch, passes=3)
+    one.run()
+    assert asked == [("collect", 0.0), ("part", 0), ("part", 1), ("part", 2), ("collect", 3 / 8), ("part", 0), ("part", 1),
+                     ("part", 2), ("collect", 6 / 8), ("part", 0), ("part", 1)], "the budget counts gradient steps"
+    assert one.cost.updates == 8 and [point["updates"] for point in one.curve] == [6, 8], "looks wait for a collection's end"
+    steps = [(step, values["sampled_tokens"]) for step, values in log if "loss" in values]
+    assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert steps[0][1] == steps[2][1] < steps[3][1], "answers are counted once, when they are drawn"
+
+
+def test_an_algorithm_that_has_had_enough_takes_no_more_steps_on_a_collection(tmp_path, monkeypatch):
+    one, losses = trainer(tmp_path, updates=4), []
+    asked = watched(one, monkeypatch, passes=3, enough=lambda found: losses.append(found["nll"]) or len(losses) == 2)
+    one.run()
+    assert asked == [("collect", 0.0), ("part", 0), ("part", 1), ("collect", 1 / 4), ("part", 0), ("part", 1), ("part", 2)]
+    assert one.cost.updates == 4
