@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 import gymnasium
@@ -57,6 +58,7 @@ class SequenceEnv(VectorEnv):
                  reward: Earned = "own") -> None:
         self.task, self.device, self.static, self.reward = task, torch.device(device), static, reward
         self.problems = self.num_envs = problems
+        self.spent = 0.0                             # seconds in rewards; whoever reads them sets them back
 
     def load(self, batch: Batch) -> None:
         """Take the problems that are answered next."""
@@ -125,7 +127,10 @@ class SequenceEnv(VectorEnv):
 
     def worth(self, actions: Tensor, mask: Tensor) -> Tensor:
         """Reward of whole answers [N, T] to the loaded problems -> [N]; in a control, what stands in for it."""
-        return self.dealt(self.task.reward(self.batch, actions, mask).float())
+        start = time.perf_counter()
+        found = self.dealt(self.task.reward(self.batch, actions, mask).float())
+        self.spent += time.perf_counter() - start
+        return found
 
     def dealt(self, rewards: Tensor) -> Tensor:
         """Rewards [N, ...] of answers as the learner gets them: as they are, all 1, or each row another answer's."""

@@ -12,6 +12,7 @@ import yaml
 
 from . import __version__, dist, results, tracking
 from .checkpoint import read_checkpoint
+from .diagnostics import Probe
 from .env import SequenceEnv
 from .evaluate import Evaluation
 from .nn.policy import Policy
@@ -58,11 +59,13 @@ def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
             tracker.metrics(point["updates"], {f"pretrain/{key}": point[key] for key in ("loss", "dev")})
         env = SequenceEnv(setup.task, setup.device, static=setup.config["cuda_graphs"])
         trainer = Trainer(policy, setup.algorithm, env, setup.finetune, names["algo"], setup.seed,
-                          judge(setup, setup.finetune), folder, setup.config["precision"], tracker.metrics)
+                          judge(setup, setup.finetune), folder, setup.config["precision"], tracker.metrics,
+                          probe=Probe(setup.task, setup.device))
         if (folder / "model.json").is_file():
             tensors, facts = read_checkpoint(folder, "model")
             policy.load_state_dict(tensors)
             trainer.cost, trainer.curve, commit = Cost(**facts["cost"]), facts["curve"], tuple(facts["commit"])
+            trainer.diagnostics = facts.get("diagnostics", {})                         # older checkpoints have none
             print(f"{names['algo']}: already trained (commit {commit[0]}), weights from {folder}; delete that folder to "
                   "train again")
         else:
@@ -104,7 +107,7 @@ def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], t
         cost=asdict(trainer.cost),
         before=said(pretrained.before), after=said(after), curve=[*pretrained.curve, *trainer.curve],
         samples=after[setup.tests[0]].shown if task.public else [], pictures=[], primary=next(iter(task.metrics)),
-        tests=setup.tests)
+        tests=setup.tests, diagnostics=trainer.diagnostics)
     rows = {f"{stage}/{split}/{name}": value for stage, found in (("before", pretrained.before), ("after", after))
             for split, one in found.items() for name, value in one.rows.items()}
     if dist.rank() > 0:

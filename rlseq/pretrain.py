@@ -79,8 +79,8 @@ def _pretrain(setup: Setup, folder: Path) -> None:
 def keep(setup: Setup, trainer: Trainer, folder: Path) -> None:
     """Write the finished checkpoint; the one of the run under way has served."""
     if dist.rank() == 0:
-        write_checkpoint(folder, "model", trainer.policy.state_dict(),
-                         about(setup) | {"cost": asdict(trainer.cost), "curve": trainer.curve})
+        write_checkpoint(folder, "model", trainer.policy.state_dict(), about(setup) | {
+            "cost": asdict(trainer.cost), "curve": trainer.curve, "diagnostics": trainer.diagnostics})
         for name in ("last.json", "last.safetensors"):
             (folder / name).unlink(missing_ok=True)
     dist.barrier()

@@ -9,63 +9,20 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import dist, memory
+from . import dist, journal, memory
 from .algos import Algorithm
 from .batches import Ahead, Batches
 from .checkpoint import read_checkpoint, write_checkpoint
+from .diagnostics import Probe, gradient_signal, means
 from .env import SequenceEnv
 from .nn.policy import Policy
+from .stage import Cost, Stage
 from .types import Rollout
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stretch of training; the options of `plan.pretrain.*` and `plan.finetune.*`."""
-
-    updates: int
-    lr: float = 1e-3
-    batch: int = 64                   # sources an update, over all ranks
-    batch_tokens: int = 0             # above 0: batches of about this many tokens instead (source and target)
-    warmup: int = 100                 # updates
-    schedule: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
-    clip: float = 1.0                 # gradient norm; 0 turns clipping off
-    weight_decay: float = 0.0
-    every: int = 200                  # updates between evaluations on dev (and checkpoints)
-    dev: int = 500                    # dev examples each evaluation decodes; 0 means all
-    label_smoothing: float = 0.0      # of pretraining; when fine-tuning it is the algorithm's
-    average: int = 1                  # weights of this many last evaluations are averaged, and taken if better on dev
-
-    def __post_init__(self) -> None:
-        for name, least in {"updates": 0, "lr": 0, "batch": 1, "warmup": 0, "clip": 0, "every": 1, "dev": 0, "average": 1,
-                            "batch_tokens": 0, "weight_decay": 0, "label_smoothing": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of update `step`: linear warm-up, then the schedule."""
-        warm = min(1.0, (step + 1) / max(self.warmup, 1))
-        if self.schedule == "inverse_sqrt":
-            return self.lr * warm * math.sqrt(max(self.warmup, 1) / max(step + 1, self.warmup, 1))
-        if self.schedule == "cosine":
-            after = max(0, step - self.warmup) / max(1, self.updates - self.warmup)
-            return self.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, after))))
-        return self.lr * warm
-
-
-@dataclass
-class Cost:
-    """What training took so far, evaluation left out."""
-
-    updates: int = 0
-    sampled_tokens: int = 0
-    scored_tokens: int = 0
-    seconds: float = 0.0
 
 
 class Learner(nn.Module):
@@ -100,7 +57,8 @@ class Trainer:
     """Trains a policy with an algorithm for one stage, and keeps the weights that did best on dev.
 
     `judge(policy) -> float` scores dev; `log(step, values)` receives metrics; `folder` holds the checkpoint of a run
-    under way (`last.safetensors`, `last.json`), from which `run` resumes.
+    under way (`last.safetensors`, `last.json`), from which `run` resumes, and its diary (`metrics.jsonl`). A `probe` looks
+    at the policy before training and at every look; then `policy` must hold its first weights when a run resumes, too.
     """
 
     policy: Policy
@@ -117,7 +75,9 @@ class Trainer:
     curve: list[dict[str, object]] = field(default_factory=list)
     best: tuple[float, dict[str, Tensor]] | None = None
     recent: list[dict[str, Tensor]] = field(default_factory=list)
-    earned: list[float] = field(default_factory=list)       # rewards of samples since the last look
+    heard: list[dict[str, float]] = field(default_factory=list)       # what the updates since the last look said
+    probe: Probe | None = None
+    diagnostics: dict[str, dict[str, float]] = field(default_factory=dict)    # {name: {"before", "after"}}, once chosen
     candidates: dict[str, dict[str, Tensor]] = field(default_factory=dict)     # last, best and averaged weights, once chosen
 
     def run(self, resume: bool = True, until: int | None = None) -> None:
@@ -130,8 +90,12 @@ class Trainer:
         self.learner = Learner(self.policy, self.algorithm).to(device)
         self.optimiser = torch.optim.AdamW(self.learner.parameters(), lr=stage.lr, betas=(0.9, 0.98), eps=1e-9,
                                            weight_decay=stage.weight_decay, fused=True)
+        self.probed()
         if resume and (self.folder / "last.json").is_file():
             self.load()
+        self.journal = journal.Journal(self.folder / journal.NAME, self.cost.updates) if dist.rank() == 0 else None
+        if self.probe is not None and self.probe.begun and not self.cost.updates:
+            self.tell(0, self.probe.begun)
         self.module = nn.parallel.DistributedDataParallel(self.learner) if dist.world() > 1 else self.learner
         kind = "pretrain" if self.name == "pretrain" else "finetune"        # all algorithms see the same problems
         stop = min(stage.updates, until or stage.updates)
@@ -150,11 +114,27 @@ class Trainer:
                     self.save()
         if self.cost.updates == stage.updates:
             self.choose()
+            self.diagnostics = {name: {"before": self.probe.begun.get(name), "after": value}
+                                for name, value in self.probed().items()}
+
+    def probed(self) -> dict[str, float]:
+        """What the probe says of the policy as it is, if there is one."""
+        if self.probe is None or dist.rank() > 0:
+            return {}
+        self.policy.eval()
+        with precision_context(self.env.device, self.precision):
+            return self.probe(self.policy)
+
+    def tell(self, step: int, values: dict[str, float]) -> None:
+        """Write values down, here and wherever `log` does."""
+        if self.journal is not None:
+            self.journal.add(step, values)
+        self.log(step, values)
 
     def update(self, batches: Callable[[int], Sequence]) -> dict[str, float]:
         """Collect answers and take the algorithm's gradient steps on them: `passes`, fewer at the end of the stage or where
         it has had enough. The problems are those of its first step."""
-        step, start = self.cost.updates, time.perf_counter()
+        step, start, self.env.spent = self.cost.updates, time.perf_counter(), 0.0
         examples = batches(step)
         share = len(examples) // dist.world()                            # ranks answer equally many; a remainder is left out
         if not share:
@@ -168,7 +148,7 @@ class Trainer:
                 rollout = self.algorithm.collect(self.policy, self.env, step / max(1, self.stage.updates))
         seen = averaged(rollout.log)
         self.cost.sampled_tokens += int(seen.pop("sampled_tokens", 0.0) * dist.world())
-        self.earned += [seen["reward"]] if "reward" in seen else []
+        before = self.cost.seconds
         for number in range(min(self.algorithm.passes, self.stage.updates - step)):
             found = self.descend(self.algorithm.part(rollout, number))
             if found is None:
@@ -176,7 +156,9 @@ class Trainer:
             self.cost.seconds, start = self.cost.seconds + time.perf_counter() - start, time.perf_counter()
             seen |= found | {"sampled_tokens": self.cost.sampled_tokens, "scored_tokens": self.cost.scored_tokens,
                              "seconds": self.cost.seconds}
-            self.log(self.cost.updates, dict(seen))
+            seen |= {"reward_share": self.env.spent / (self.cost.seconds - before)} if self.env.spent else {}
+            self.heard.append(dict(seen))
+            self.tell(self.cost.updates, self.heard[-1])
         self.cost.seconds += time.perf_counter() - start
         return seen
 
@@ -211,10 +193,11 @@ class Trainer:
         if self.best is None or score > self.best[0]:
             self.best = (score, state)
         self.recent = [*self.recent, state][-self.stage.average:]
-        self.curve.append({"stage": self.name, **asdict(self.cost), "loss": found["loss"],
-                           "reward": sum(self.earned) / len(self.earned) if self.earned else None, "dev": score})
-        self.earned = []
-        self.log(self.cost.updates, {"dev": score})
+        signs = {"dev": score, **gradient_signal(self.optimiser, self.policy.parameters()), **self.probed()}
+        self.curve.append({"stage": self.name, **asdict(self.cost), "loss": found["loss"], "reward": None,
+                           **means(self.heard), **signs})
+        self.heard = []
+        self.tell(self.cost.updates, signs)
 
     def choose(self) -> None:
         """Leave the policy with the best weights on dev; the average of the last ones is a candidate. All are kept."""

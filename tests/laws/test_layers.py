@@ -10,11 +10,11 @@ from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
     {"memory", "paths", "types", "build", "schedule", "__init__"},
-    {"text", "reading", "stats", "results", "rewards", "dist", "provenance"},
+    {"text", "reading", "stats", "results", "rewards", "dist", "provenance", "journal"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode"},
     {"algos"},
-    {"batches", "evaluate", "checkpoint", "tracking", "train"},
+    {"batches", "evaluate", "checkpoint", "tracking", "stage", "diagnostics", "train"},
     {"report_groups", "report_svg", "report_style", "report_text", "report_html", "pictures", "setup", "pretrain",
      "controls", "variants", "comparisons", "experiment", "explorer"},
     {"run", "report", "predict", "__main__"},          # the commands

@@ -35,7 +35,8 @@ def trainer(name, folder, shape, log, seed=3, changes=None, precise=False, **sta
 
 
 def untimed(log):
-    return [(step, {name: value for name, value in values.items() if name != "seconds"}) for step, values in log]
+    timed = ("seconds", "reward_share")
+    return [(step, {name: value for name, value in values.items() if name not in timed}) for step, values in log]
 
 
 def weights_of(one):

@@ -1,0 +1,65 @@
+"""The diary of a run on disk, `metrics.jsonl` beside its checkpoint: one JSON object a line, `step`, `time` and the values.
+
+Lines are only ever added, each in one piece, so a killed run leaves a whole diary but for its last line at most. A run that
+resumes at step s takes back what came after s, for it does those steps again: no step is told twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+NAME = "metrics.jsonl"
+
+
+class Journal:
+    """Adds lines to a diary. `step` is where the run stands: 0 begins it anew."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        if path.is_file():
+            os.truncate(path, _whole(path, step))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a line; what is not finite becomes null."""
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        line = json.dumps({"step": step, "time": round(time.time(), 3), **finite}) + "\n"
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def _whole(path: Path, step: int) -> int:
+    """Bytes of the diary up to the first line that is broken or later than `step`; none of it for step 0."""
+    length = 0
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                later = json.loads(line)["step"] > step or not line.endswith(b"\n")
+            except (ValueError, KeyError, TypeError):
+                later = True
+            if later or not step:
+                break
+            length += len(line)
+    return length
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """All whole lines of a diary. Raises ValueError in one line where there is none, or a line within it is broken."""
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such diary; a run writes it beside its checkpoint")
+    lines, found = path.read_text(encoding="utf-8").splitlines(), []
+    for number, line in enumerate(lines, 1):
+        try:
+            one = json.loads(line)
+            one["step"], one["time"]
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines):
+                break                                  # the run was killed while it wrote
+            raise ValueError(f"{path}, line {number}: not a line of a diary; delete it, or run the job again") from None
+        found.append(one)
+    return found

@@ -1,0 +1,51 @@
+"""One stretch of training: its options, and what it took."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training; the options of `plan.pretrain.*` and `plan.finetune.*`."""
+
+    updates: int
+    lr: float = 1e-3
+    batch: int = 64                   # sources an update, over all ranks
+    batch_tokens: int = 0             # above 0: batches of about this many tokens instead (source and target)
+    warmup: int = 100                 # updates
+    schedule: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
+    clip: float = 1.0                 # gradient norm; 0 turns clipping off
+    weight_decay: float = 0.0
+    every: int = 200                  # updates between evaluations on dev (and checkpoints)
+    dev: int = 500                    # dev examples each evaluation decodes; 0 means all
+    label_smoothing: float = 0.0      # of pretraining; when fine-tuning it is the algorithm's
+    average: int = 1                  # weights of this many last evaluations are averaged, and taken if better on dev
+
+    def __post_init__(self) -> None:
+        for name, least in {"updates": 0, "lr": 0, "batch": 1, "warmup": 0, "clip": 0, "every": 1, "dev": 0, "average": 1,
+                            "batch_tokens": 0, "weight_decay": 0, "label_smoothing": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of update `step`: linear warm-up, then the schedule."""
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        if self.schedule == "inverse_sqrt":
+            return self.lr * warm * math.sqrt(max(self.warmup, 1) / max(step + 1, self.warmup, 1))
+        if self.schedule == "cosine":
+            after = max(0, step - self.warmup) / max(1, self.updates - self.warmup)
+            return self.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, after))))
+        return self.lr * warm
+
+
+@dataclass
+class Cost:
+    """What training took so far, evaluation left out."""
+
+    updates: int = 0
+    sampled_tokens: int = 0
+    scored_tokens: int = 0
+    seconds: float = 0.0
