@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import dist
+from . import dist, memory
 from .env import SequenceEnv, through_stop
 from .nn.graphs import StepGraph
 from .nn.linear import constant_weights
@@ -121,6 +121,7 @@ def sample_and_greedy(policy: Policy, env: SequenceEnv, k: int) -> tuple[Rollout
 
 def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Rollout:
     """Answers by `choose(logits [N, A]) -> actions [N] and the p [N, A] they came from`; rows in play only."""
+    memory.keep()
     env.begin(k)
     state = policy.start(policy.encode(env.batch), k)
     player = StepGraph(policy, env.horizon) if env.static else policy

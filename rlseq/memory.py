@@ -2,11 +2,13 @@
 
 import ctypes
 import sys
+from functools import cache
 
 THRESHOLD, TRIM = -3, -1                  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc's mallopt(3)
 LARGE = 2**30                             # bytes
 
 
+@cache
 def keep() -> bool:
     """Ask the C library to keep freed blocks below 1 GiB for itself; whether it will.
 

@@ -1,7 +1,7 @@
 """Attention of queries over source positions. Keys are projected once per source, however many queries come."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Literal
 
@@ -15,6 +15,7 @@ from .linear import Linear, product
 
 Kind = Literal["none", "dot", "bilinear", "additive", "cosine"]
 WORTH = 0.95        # share of real positions above which packing costs more than it saves
+ROOM = 32           # places of a fresh cache
 
 
 def fold(rows: Tensor, problems: int) -> Tensor:
@@ -143,21 +144,21 @@ class MultiHead(nn.Module):
         found = _fused(self.split(fold(asked, len(key))), key, value, mask, causal)
         return self.out(packing.pack(found.transpose(1, 2).reshape(asked.shape)))
 
-    def own_step(self, states: Tensor, caches: Iterable[Tensor], place: int | Tensor,
-                 lived: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Self-attention of one new position [N, H]; caches of keys and values before it [N, heads, >= place, H / heads].
+    def own_step(self, states: Tensor, caches: Sequence[Tensor], place: int | Tensor,
+                 later: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Self-attention of one new position [N, H]; caches of keys and values before it [>= place, N, heads, H / heads].
 
-        Of fixed shape: place [1], and where its caches have lived until then [room].
+        Of fixed shape: place [1], and which places are `later` than it [room].
         """
         asked, *new = self.project(states).view(len(states), 3, self.heads, -1).unbind(1)
         caches = tuple(_remember(cache, place, one) for cache, one in zip(caches, new, strict=True))
-        key, value = caches if lived is not None else (cache[:, :, :place + 1] for cache in caches)
-        return self.out(_few(asked.unsqueeze(2), key, value, lived).view(states.shape)), caches
+        key, value = ((cache if later is not None else cache[:place + 1]).permute(1, 2, 0, 3) for cache in caches)
+        return self.out(_few(asked.unsqueeze(2), key, value, later).view(states.shape)), caches
 
-    def step(self, states: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """`forward` for one position of every row [N, H]."""
+    def step(self, states: Tensor, keys: tuple[Tensor, Tensor], hidden: Tensor) -> Tensor:
+        """`forward` for one position of every row [N, H]; `hidden` is what the mask is not."""
         asked = self._projected(states, 0, 1)
-        found = _few(self.split(fold(asked.unsqueeze(1), len(keys[0]))), *keys, mask)
+        found = _few(self.split(fold(asked.unsqueeze(1), len(keys[0]))), *keys, hidden)
         return self.out(found.transpose(1, 2).reshape(states.shape))
 
     def probabilities(self, query: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor, packing: Packing = WHOLE) -> Tensor:
@@ -176,25 +177,28 @@ def _fused(asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causa
         return F.scaled_dot_product_attention(*given, attn_mask=mask, is_causal=causal).to(asked.dtype)
 
 
-def _few(asked: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def _few(asked: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
     """Attention [B, heads, Q, d] written out; for few queries faster than the fused kernel, in bf16 several times."""
-    flat, scale = asked.flatten(0, 1), 1 / math.sqrt(key.shape[-1])
-    energy = torch.baddbmm(flat.new_zeros(()), flat, key.flatten(0, 1).transpose(1, 2), beta=0, alpha=scale)
-    energy = energy.view(*asked.shape[:3], -1)
-    share = (energy if mask is None else energy.masked_fill(~mask, NEVER)).softmax(-1)
-    return torch.bmm(share.flatten(0, 1), value.flatten(0, 1)).view(asked.shape)
+    asked = asked / math.sqrt(key.shape[-1])
+    energy = torch.bmm(asked.flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
+    if hidden is not None:
+        energy = energy.view(*asked.shape[:3], -1).masked_fill(hidden, NEVER).flatten(0, 1)
+    return torch.bmm(energy.softmax(-1), value.flatten(0, 1)).view(asked.shape)
 
 
 def _remember(cache: Tensor, place: int | Tensor, new: Tensor) -> Tensor:
-    """The cache [N, heads, room, d] with `new` [N, heads, d] at a place; without a graph in the same memory."""
+    """The cache [room, N, heads, d] with `new` [N, heads, d] at a place; without a graph in the same memory.
+
+    Places come first: so what has been written lies without gaps, and attention reads it up to twice as fast.
+    """
     if isinstance(place, Tensor):
-        return cache.to(new.dtype).index_copy_(2, place, new.unsqueeze(2))
+        return cache.to(new.dtype).index_copy_(0, place, new.unsqueeze(0))
     if torch.is_grad_enabled():
-        return torch.cat([cache[:, :, :place], new.unsqueeze(2)], 2)
-    if place == cache.shape[2]:
-        room = new.new_empty(*new.shape[:2], max(place, 16), new.shape[2])
-        cache = torch.cat([cache.to(new.dtype), room], 2)
-    cache[:, :, place] = new
+        return torch.cat([cache[:place], new.unsqueeze(0)])
+    if place == len(cache):
+        room = new.new_empty(max(place, ROOM), *new.shape)
+        cache = torch.cat([cache, room]) if place else room
+    cache[place] = new
     return cache
 
 

@@ -1,6 +1,6 @@
 """Decoders with two faces that agree: `forward` takes whole answers at once, `step` one action more, with a past.
 
-A past is a tuple of tensors whose first dimension is N; nothing else changes from step to step. A step may write into
+A past is a tuple of tensors whose dimension `ROWS` is N; nothing else changes from step to step. A step may write into
 the memory of the past it is given, so continue from what it returns. Stepping never drops out.
 """
 
@@ -28,6 +28,8 @@ class RecurrentDecoder(nn.Module):
     No step needs the attention of the step before, so a whole answer is scored by one fused call. Attention "none"
     reads the encoder's summary in place of c_t: the classical encoder-decoder with a fixed context (Cho et al. 2014).
     """
+
+    ROWS = 0
 
     def __init__(self, cell: Literal["lstm", "gru"], attention: Kind, width: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -95,6 +97,8 @@ class RecurrentDecoder(nn.Module):
 class TransformerDecoder(nn.Module):
     """Pre-norm Transformer decoder; its past is the keys and values of the actions so far, two tensors a layer."""
 
+    ROWS = 1
+
     def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(width, heads, feedforward, dropout) for _ in range(layers))
@@ -109,13 +113,13 @@ class TransformerDecoder(nn.Module):
         return tuple(part for layer in self.layers for part in layer.cross.keys(states, packing))
 
     def start(self, memory: Memory, k: int) -> Past:
-        """Empty caches of keys and of values, two a layer: [N, heads, 0, H / heads]."""
+        """Empty caches of keys and of values, two a layer: [0, N, heads, H / heads]."""
         rows = len(memory.states) * k
-        return (memory.states.new_empty(rows, self.heads, 0, self.width // self.heads),) * (2 * len(self.layers))
+        return (memory.states.new_empty(0, rows, self.heads, self.width // self.heads),) * (2 * len(self.layers))
 
     def with_room(self, past: Past, room: int) -> Past:
-        """The past before the first action in shapes that `room` steps do not change: [N, heads, room, H / heads], 0."""
-        return tuple(F.pad(cache, (0, 0, 0, room)) for cache in past)
+        """The past before the first action in shapes that `room` steps do not change: [room, N, heads, H / heads], 0."""
+        return tuple(F.pad(cache, (0, 0) * 3 + (0, room)) for cache in past)
 
     def forward(self, fed: Tensor, memory: Memory, keys: Keys, mask: Tensor | None = None,
                 attend: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -136,14 +140,14 @@ class TransformerDecoder(nn.Module):
         Where the past has room for all places, a tensor [1] may name the place: then no shape depends on it.
         """
         if isinstance(place, Tensor):
-            room = past[0].shape[2]
-            code, lived = places(0, room, fed).index_select(0, place), torch.arange(room, device=place.device) <= place
+            room = len(past[0])
+            code, later = places(0, room, fed).index_select(0, place), torch.arange(room, device=place.device) > place
         else:
-            code, lived = places(place, place + 1, fed), None
-        states, seen, after = fed + code, memory.mask[:, None, None, :], ()
+            code, later = places(place, place + 1, fed), None
+        states, hidden, after = fed + code, ~memory.mask[:, None, None, :], ()
         for number, layer in enumerate(self.layers):
             own = slice(2 * number, 2 * number + 2)
-            states, caches = layer.step(states, keys[own], seen, past[own], place, lived)
+            states, caches = layer.step(states, keys[own], hidden, past[own], place, later)
             after += caches
         return self.norm(states), after
 
@@ -164,9 +168,9 @@ class DecoderLayer(nn.Module):
         states = states + self.dropout(self.cross(normal, keys, seen, packing))
         return self.feedforward(states), self.cross.probabilities(normal, keys, seen, packing) if attend else None
 
-    def step(self, states: Tensor, keys: Keys, seen: Tensor, caches: Past, place: int | Tensor,
-             lived: Tensor | None) -> tuple[Tensor, Past]:
-        found, caches = self.own.own_step(self.own_norm(states), caches, place, lived)
+    def step(self, states: Tensor, keys: Keys, hidden: Tensor, caches: Past, place: int | Tensor,
+             later: Tensor | None) -> tuple[Tensor, Past]:
+        found, caches = self.own.own_step(self.own_norm(states), caches, place, later)
         states = states + found
-        states = states + self.cross.step(self.cross_norm(states), keys, seen)
+        states = states + self.cross.step(self.cross_norm(states), keys, hidden)
         return self.feedforward(states), caches

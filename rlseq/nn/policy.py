@@ -54,21 +54,22 @@ class State:
     head_keys: Tensor | None
     past: Past
     k: int
+    axis: int                 # of the rows in the past's tensors
     place: int | Tensor = 0   # actions taken so far; a tensor [1] where shapes are fixed
 
     def select(self, rows: Tensor) -> State:
         """The same problems continued from other rows [N]; a row may only take the past of its own problem's rows."""
-        return replace(self, past=tuple(part.index_select(0, rows) for part in self.past))
+        return replace(self, past=tuple(part.index_select(self.axis, rows) for part in self.past))
 
     def narrow(self, problems: Tensor, rows: Tensor) -> State:
         """Some problems [B'] continued with some of their rows, as many for each [B'*k']."""
-        def taken(parts: tuple[Tensor, ...], index: Tensor) -> tuple[Tensor, ...]:
-            return tuple(part.index_select(0, index) for part in parts)
-        states, mask, summary = taken((self.memory.states, self.memory.mask, self.memory.summary), problems)
+        def taken(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(part.index_select(0, problems) for part in parts)
+        states, mask, summary = taken((self.memory.states, self.memory.mask, self.memory.summary))
         memory = Memory(states, mask, summary, self.memory.batch.take(problems))
         head_keys = None if self.head_keys is None else self.head_keys.index_select(0, problems)
-        return replace(self, memory=memory, keys=taken(self.keys, problems), head_keys=head_keys,
-                       past=taken(self.past, rows), k=len(rows) // len(problems))
+        return replace(self.select(rows), memory=memory, keys=taken(self.keys), head_keys=head_keys,
+                       k=len(rows) // len(problems))
 
 
 class Policy(nn.Module):
@@ -123,7 +124,8 @@ class Policy(nn.Module):
     def start(self, memory: Memory, k: int) -> State:
         """N = B*k rows before their first action."""
         keys = tuple(one.contiguous() for one in self.decoder.keys(memory))
-        return State(memory, keys, self.head.keys(memory), self.decoder.start(memory, k), k)
+        return State(memory, keys, self.head.keys(memory), self.decoder.start(memory, k), k,
+                     self.decoder.ROWS)
 
     def with_room(self, state: State, room: int) -> State:
         """The state before the first action in shapes that `room` steps do not change."""

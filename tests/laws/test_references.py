@@ -138,9 +138,9 @@ def dictated(monkeypatch, algorithm, policy, env, own, guesses, chances):
         sizes.append(rows)
         return torch.tensor(coins) if len(sizes) == 1 else torch.zeros(rows)
 
-    def draw(logp, uniform):
-        taken = torch.tensor([queue.pop(0) for _ in range(len(logp))])
-        p = logp.exp().gather(1, taken.unsqueeze(1)).squeeze(1)
+    def draw(p, uniform):
+        taken = torch.tensor([queue.pop(0) for _ in range(len(p))])
+        p = p.gather(1, taken.unsqueeze(1)).squeeze(1)
         chances.extend(p[:max(0, steps - 1 - len(chances))])            # the last guess is heard by nobody
         return taken
     monkeypatch.setattr(scheduled_sampling.dist, "uniform", uniform)

@@ -72,7 +72,7 @@ def test_self_attention_step_by_step_equals_self_attention_at_once():
     states = torch.randn(3, 40, 6).double()                              # more steps than a fresh cache has room for
     whole = many.own(states, None, True)
     for graph in (True, False):
-        caches = (states.new_empty(3, 2, 0, 3),) * 2
+        caches = (states.new_empty(0, 3, 2, 3),) * 2
         with torch.set_grad_enabled(graph):
             for place in range(40):
                 found, caches = many.own_step(states[:, place], caches, place)

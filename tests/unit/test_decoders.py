@@ -32,8 +32,8 @@ def test_rows_of_one_source_start_alike():
     source = memory()
     for decoder in (RecurrentDecoder("lstm", "dot", 4, 2, 0.0), TransformerDecoder(4, 2, 2, 8, 0.0)):
         past = decoder.start(source, 3)
-        assert all(len(part) == 6 for part in past)
-        assert all(torch.equal(part[0], part[2]) for part in past)
+        assert all(part.shape[decoder.ROWS] == 6 for part in past)
+        assert all(torch.equal(part.select(decoder.ROWS, 0), part.select(decoder.ROWS, 2)) for part in past)
 
 
 def test_a_decoders_cell_keeps_to_training_mode_and_drops_nothing_in_evaluation():
