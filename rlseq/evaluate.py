@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .algos.base import reference
 from .decode import beam, check_sampling, greedy, sample
 from .env import SequenceEnv
 from .nn.policy import Policy
-from .task import Mean, Task
+from .task import Mean, Metric, Task
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,19 @@ class Evaluation:
 
 
 def evaluate(policy: Policy, task: Task, split: str, device: torch.device, decoding: Decoding | None = None,
-             size: int = 128, limit: int = 0, show: int = 0) -> Evaluation:
-    """Decode a split (its first `limit` examples if given) in batches of `size` and score it with every metric."""
+             size: int = 128, limit: int = 0, show: int = 0, metrics: Sequence[str] | None = None) -> Evaluation:
+    """Decode a split (its first `limit` examples if given) in batches of `size` and score it: with all the task's metrics,
+    or those named, and with the reward."""
     policy.eval()
     env, decoding = SequenceEnv(task, device), decoding or Decoding()
-    examples = task.examples(split)
-    count = min(len(examples), limit or len(examples))
-    found: dict[str, list[np.ndarray]] = {name: [] for name in [*task.metrics, "reward"]}
-    order = sorted(range(count), key=lambda i: task.length(examples[i]))               # less padding
+    examples, order = _ordered(task, split, limit)
+    wanted = {name: one for name, one in task.metrics.items() if metrics is None or name in metrics}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in [*wanted, "reward"]}
     shown = []
-    for start in range(0, count, size):
+    for start in range(0, len(order), size):
         env.load(task.collate([examples[i] for i in order[start:start + size]]))
         rollout = decoding(policy, env)
-        for name, metric in task.metrics.items():
+        for name, metric in wanted.items():
             found[name].append(metric.rows(env.batch, rollout.actions, rollout.mask))
         reward = rollout.reward.sum(1).double().cpu().numpy()
         found["reward"].append(np.stack([reward, np.ones_like(reward)], 1))
@@ -86,11 +87,54 @@ def evaluate(policy: Policy, task: Task, split: str, device: torch.device, decod
                   for row, i in enumerate(order[start:start + size]) if i < show]
     back = np.argsort(np.array(order))                                                 # into the split's own order
     rows = {name: np.concatenate(parts)[back] for name, parts in found.items()}
-    score = {name: (task.metrics[name] if name in task.metrics else REWARD).score(one.sum(0)) for name, one in rows.items()}
-    return Evaluation(split, rows, score, [one for _, one in sorted(shown, key=lambda pair: pair[0])])
+    scores = {name: measure(task, name).score(one.sum(0)) for name, one in rows.items()}
+    return Evaluation(split, rows, scores, [one for _, one in sorted(shown, key=lambda pair: pair[0])])
+
+
+def _ordered(task: Task, split: str, limit: int) -> tuple[Sequence, list[int]]:
+    """The examples of a split, and the numbers of its first `limit` (0: of all) from short to long: less padding."""
+    examples = task.examples(split)
+    count = min(len(examples), limit or len(examples))
+    return examples, sorted(range(count), key=lambda i: task.length(examples[i]))
+
+
+@torch.no_grad()
+def reference_nll(policy: Policy, task: Task, split: str, device: torch.device, size: int = 128, limit: int = 0) -> np.ndarray:
+    """What the policy says of each reference when fed it: [n, 2] negative log-likelihood in nats, and actions."""
+    policy.eval()
+    env = SequenceEnv(task, device)
+    examples, order = _ordered(task, split, limit)
+    rows = np.zeros((len(order), 2))
+    for start in range(0, len(order), size):
+        own = order[start:start + size]
+        env.load(task.collate([examples[i] for i in own]))
+        gold = reference(env)
+        rows[own, 0] = -(policy.score(gold).logp * gold.mask).sum(1).double().cpu().numpy()
+        rows[own, 1] = gold.mask.sum(1).cpu().numpy()
+    return rows
+
+
+class NegativeLogLikelihood:
+    """Mean over all reference actions of -log p, in nats; statistics are those of `reference_nll`."""
+
+    signature, lower = "nats an action of the reference|fed:reference", True
+
+    def score(self, total: np.ndarray) -> float:
+        return float(total[0] / total[1]) if total[1] else float("nan")
 
 
 REWARD = Mean("mean reward x 100", lambda batch, actions, mask: torch.zeros(len(actions)))
+NLL = NegativeLogLikelihood()
+
+
+def measure(task: Task, name: str) -> Metric | NegativeLogLikelihood:
+    """The metric of this name: one of the task's, or `reward` or `nll`, which every task has."""
+    return task.metrics[name] if name in task.metrics else {"reward": REWARD, "nll": NLL}[name]
+
+
+def lower_is_better(task: Task, name: str) -> bool:
+    """Whether a smaller score of this metric is a better one (error rates, nll)."""
+    return getattr(measure(task, name), "lower", False)
 
 
 def splits(task: Task, wanted: Sequence[str] = ()) -> list[str]:

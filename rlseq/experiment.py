@@ -10,42 +10,58 @@ import numpy as np
 import torch
 import yaml
 
-from . import __version__, dist, results, tracking
+from . import __version__, controls, dist, results, tracking
 from .checkpoint import read_checkpoint
 from .diagnostics import Probe
 from .env import SequenceEnv
-from .evaluate import Evaluation
+from .evaluate import Evaluation, lower_is_better, measure
 from .nn.policy import Policy
 from .pictures import best_median_worst
-from .pretrain import Pretrained, keep, pretrain
+from .pretrain import Pretrained, keep, keep_candidates, kept_candidates, pretrain
 from .provenance import flat, hardware, now, revision
 from .report_text import main_table
 from .setup import Setup, check, fresh, judge, test
 from .train import Cost, Trainer, precision_context
+from .variants import Also, also
 
 
-def run(config: dict[str, object], names: Mapping[str, str], baseline: dict[str, object] | None) -> list[results.Result]:
-    """Run a configuration, and its baseline before it unless that was done; returns and prints the results."""
+def run(config: dict[str, object], names: Mapping[str, str],
+        baselines: Mapping[str, dict[str, object]] | None = None) -> list[results.Result]:
+    """Run a configuration, and before it the baselines {algorithm: its configuration} that it is compared with, after it
+    its controls, unless they were done; returns the results, the configuration's own last, and prints them."""
     setup = check(config, names)
-    other = None
-    if baseline is not None:                               # on the same task, with the same tokenizer
-        other = replace(check(baseline, {**names, "algo": config["compare"]}), task=setup.task)
     setup.algorithm.prepare(fresh(setup))                  # an algorithm that does not fit the policy says so before work
+    kinds = controls.wanted(setup)
+    beside = {name: replace(check(one, {**names, "algo": name}), task=setup.task)      # same task, same tokenizer
+              for name, one in (baselines or {}).items() if name == config["compare"] or name == "mle" and kinds}
     dist.start(setup.device)
     try:
-        pretrained = pretrain(setup)
-        found = [] if other is None else [finished(other, pretrained) or finetune(other, pretrained)]
-        found.append(finetune(setup, pretrained))
+        pretrained, mle = pretrain(setup), beside.get("mle") if "temperature" in kinds else None
+        if dist.rank() == 0 and kinds:
+            print(f"controls of {names['algo']}: {', '.join(kinds)} (controls=false leaves them out)")
+        found = [_done(one, pretrained, one is mle) for one in beside.values()]
+        own = finetune(setup, pretrained, None if mle is None else checkpoint_folder(mle, pretrained))
+        found += [_done(controls.controlled(setup, kind), pretrained) for kind in kinds if kind in controls.PAID]
+        found.append(own)
         if dist.rank() == 0:
-            print("\n" + main_table(found, {name: metric.score for name, metric in setup.task.metrics.items()}))
+            print("\n" + main_table(found, {name: measure(setup.task, name).score for name in [*setup.task.metrics, "nll"]}))
             _where(setup, found, checkpoint_folder(setup, pretrained))
     finally:
         dist.stop()
     return found
 
 
-def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
-    """Fine-tune from the checkpoint, evaluate, write the result and record it."""
+def _done(setup: Setup, pretrained: Pretrained, weights: bool = False) -> results.Result:
+    """The result of a configuration, taken from its file or made; with `weights` its checkpoint must lie there too."""
+    lies = not weights or (checkpoint_folder(setup, pretrained) / "model.json").is_file()
+    return (finished(setup, pretrained) if lies else None) or finetune(setup, pretrained)
+
+
+def finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> results.Result:
+    """Fine-tune from the checkpoint, evaluate, write the result and record it.
+
+    `mle` is the folder of MLE continued where samples are to be compared with its own.
+    """
     identity, started, names = run_hash(setup, pretrained), now(), setup.names
     folder = checkpoint_folder(setup, pretrained)
     policy = fresh(setup)
@@ -57,23 +73,30 @@ def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
     try:
         for point in pretrained.curve:
             tracker.metrics(point["updates"], {f"pretrain/{key}": point[key] for key in ("loss", "dev")})
-        env = SequenceEnv(setup.task, setup.device, static=setup.config["cuda_graphs"])
-        trainer = Trainer(policy, setup.algorithm, env, setup.finetune, names["algo"], setup.seed,
+        env = SequenceEnv(setup.task, setup.device, static=setup.config["cuda_graphs"], reward=setup.control)
+        name = names["algo"].removesuffix(f"+{setup.control}")            # a control draws the same random numbers
+        trainer = Trainer(policy, setup.algorithm, env, setup.finetune, name, setup.seed,
                           judge(setup, setup.finetune), folder, setup.config["precision"], tracker.metrics,
                           probe=Probe(setup.task, setup.device))
         if (folder / "model.json").is_file():
             tensors, facts = read_checkpoint(folder, "model")
             policy.load_state_dict(tensors)
+            trainer.candidates = kept_candidates(folder)
             trainer.cost, trainer.curve, commit = Cost(**facts["cost"]), facts["curve"], tuple(facts["commit"])
             trainer.diagnostics = facts.get("diagnostics", {})                         # older checkpoints have none
             print(f"{names['algo']}: already trained (commit {commit[0]}), weights from {folder}; delete that folder to "
                   "train again")
         else:
             trainer.run()
+            keep_candidates(trainer, folder)
             keep(setup, trainer, folder)
             commit = revision()
         after = test(setup, policy)
-        result = judged(setup, pretrained, after, trainer, identity, started, commit)
+        rival = None if mle is None else fresh(setup)
+        if rival is not None:
+            rival.load_state_dict(read_checkpoint(mle, "model")[0])
+        extra = also(setup, policy, after[setup.tests[0]], trainer.candidates, rival)
+        result = judged(setup, pretrained, after, extra, trainer, identity, started, commit)
         if dist.rank() == 0:
             record(setup, result, after[setup.tests[0]].shown, tracker, folder)
     except BaseException as error:
@@ -83,19 +106,22 @@ def finetune(setup: Setup, pretrained: Pretrained) -> results.Result:
     return result
 
 
-def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], trainer: Trainer, identity: str,
-           started: str, commit: tuple[str, bool]) -> results.Result:
+def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], extra: Also, trainer: Trainer,
+           identity: str, started: str, commit: tuple[str, bool]) -> results.Result:
     """Write down everything about the run; `commit` is of the code that trained it."""
     task = setup.task
     common = {"task": f"{task.name}-v{task.version}", "data": task.fingerprint, "decode": setup.decoding,
               "reward": task.reward_name, "head": setup.shape.head, "pretrained": f"updates={pretrained.cost.updates}",
               "budget": f"updates={trainer.cost.updates}", "seed": setup.seed, "rlseq": __version__, "commit": commit[0]}
 
+    def metric(name: str, score: float) -> dict[str, object]:
+        exact = task.reward_name if name == "reward" else measure(task, name).signature
+        return {"score": score, "signature": exact} | ({"lower": True} if lower_is_better(task, name) else {})
+
     def said(stage: dict[str, Evaluation]) -> dict[str, object]:
         return {split: {
             "signature": results.signature({"split": split, "n": one.n} | common), "n": one.n,
-            "metrics": {name: {"score": score, "signature": task.metrics[name].signature if name in task.metrics
-                               else task.reward_name} for name, score in one.scores.items()}} for split, one in stage.items()}
+            "metrics": {name: metric(name, score) for name, score in one.scores.items()}} for split, one in stage.items()}
 
     result = results.Result(
         task=task.name, task_version=task.version, policy=setup.names["policy"], algo=setup.names["algo"], seed=setup.seed,
@@ -107,9 +133,10 @@ def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], t
         cost=asdict(trainer.cost),
         before=said(pretrained.before), after=said(after), curve=[*pretrained.curve, *trainer.curve],
         samples=after[setup.tests[0]].shown if task.public else [], pictures=[], primary=next(iter(task.metrics)),
-        tests=setup.tests, diagnostics=trainer.diagnostics)
+        tests=setup.tests, diagnostics=trainer.diagnostics, control="" if setup.control == "own" else setup.control,
+        variants=extra.variants, beams=extra.beams, matched=extra.matched)
     rows = {f"{stage}/{split}/{name}": value for stage, found in (("before", pretrained.before), ("after", after))
-            for split, one in found.items() for name, value in one.rows.items()}
+            for split, one in found.items() for name, value in one.rows.items()} | extra.rows
     if dist.rank() > 0:
         return replace(result, rows=rows)
     home = Path(setup.config["results"])
@@ -172,7 +199,8 @@ def run_hash(setup: Setup, pretrained: Pretrained) -> str:
 
 def training_hash(setup: Setup, pretrained: Pretrained) -> str:
     """Identity of what was fine-tuned, however it is evaluated."""
-    return results.config_hash({
+    control = {} if setup.control == "own" else {"control": setup.control}
+    return results.config_hash(control | {
         "config": {key: setup.config[key] for key in ("policy", "task", "algo", "precision")},
         "finetune": asdict(setup.finetune), "pretrained": pretrained.hash, "data": setup.task.fingerprint,
         "task_version": setup.task.version, "rlseq": __version__})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from . import __version__, algos, dist, results
 from .checkpoint import read_checkpoint, write_checkpoint
 from .env import SequenceEnv
@@ -84,3 +86,21 @@ def keep(setup: Setup, trainer: Trainer, folder: Path) -> None:
         for name in ("last.json", "last.safetensors"):
             (folder / name).unlink(missing_ok=True)
     dist.barrier()
+
+
+def keep_candidates(trainer: Trainer, folder: Path) -> None:
+    """Write the last, best and averaged weights, for a report on all three."""
+    if dist.rank() == 0:
+        write_checkpoint(folder, "candidates", {f"{name}/{key}": value for name, state in trainer.candidates.items()
+                                                for key, value in state.items()}, {})
+
+
+def kept_candidates(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """What `keep_candidates` wrote; nothing for a run of a version that did not."""
+    if not (folder / "candidates.json").is_file():
+        return {}
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in read_checkpoint(folder, "candidates")[0].items():
+        name, _, rest = key.partition("/")
+        found.setdefault(name, {})[rest] = value
+    return found

@@ -7,13 +7,13 @@ policy with one configuration, under several seeds; the pretrained checkpoints t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from . import stats
+from .report_scores import is_mean, mean_of, of_library, reproduces, task_score
 from .results import CIRCUMSTANCES, COST, Result, comparable, config_hash
 from .stats import Difference, Interval, Score
 
@@ -35,6 +35,11 @@ class Entry:
     def seeds(self) -> list[int]:
         return [one.seed for one in self.results]
 
+    @property
+    def control(self) -> str:
+        """What stood in for the reward, of a control: constant or shuffled."""
+        return self.results[0].control
+
     def evaluated(self, split: str) -> list[dict]:
         """What each seed reached on a split: {signature, n, metrics}."""
         return [getattr(one, self.stage)[split] for one in self.results]
@@ -55,7 +60,7 @@ class Cell:
 
     interval: Interval
     difference: Difference | None = None       # to the MLE continued of the same policy
-    p: float | None = None                     # after Holm, over the algorithms of the group
+    p: float | None = None                     # after Holm, over the algorithms of the group, its controls left out
     wins: bool = False                         # better than every other entry, each interval separate
 
 
@@ -179,7 +184,7 @@ class Judge:
         if not seeds or left[seeds[0]].shape != right[seeds[0]].shape:
             return None
         return stats.paired([left[seed] for seed in seeds], [right[seed] for seed in seeds], score, self.samples,
-                            mean=_is_mean(left[seeds[0]]) and _is_mean(right[seeds[0]]))
+                            mean=is_mean(left[seeds[0]]) and is_mean(right[seeds[0]]))
 
     def baseline(self, entry: Entry) -> Entry | None:
         """The MLE continued of the same policy that shares most seeds and starting points; None where there is none."""
@@ -204,7 +209,8 @@ class Judge:
         for one in entries:
             base = self.baseline(one)
             apart.append(None if base in (None, one) else self.difference(one, base, split, metric))
-        family = [index for index, one in enumerate(entries) if one.stage == "after" and apart[index] is not None]
+        family = [index for index, one in enumerate(entries)
+                  if one.stage == "after" and not one.control and apart[index] is not None]
         adjusted = dict(zip(family, stats.holm([apart[index].p for index in family])))
         winner = self._winner(intervals, split, metric)
         return [None if found is None else Cell(found, apart[index], adjusted.get(index), index == winner)
@@ -215,12 +221,18 @@ class Judge:
         known = [index for index, one in enumerate(intervals) if one is not None and np.isfinite(one.score)]
         if len(known) < 2:
             return None
-        best = max(known, key=lambda index: intervals[index].score)
+        sign = self.sign(split, metric)
+        best = max(known, key=lambda index: sign * intervals[index].score)
         entries = self.group.entries
         apart = [self.difference(entries[best], entries[index], split, metric) for index in known if index != best]
-        if any(one is None or one.low <= 0 for one in apart):
+        if any(one is None or not one.separates or sign * one.difference <= 0 for one in apart):
             return None
         return best if max(stats.holm([one.p for one in apart])) < 0.05 else None
+
+    def sign(self, split: str, metric: str) -> int:
+        """1 where a higher score is better, -1 for error rates."""
+        found = self.group.entries[-1].evaluated(split)[0]["metrics"].get(metric, {})
+        return -1 if found.get("lower") else 1
 
     def _alike(self, entry: Entry, split: str, metric: str) -> bool:
         """Whether all seeds of the entry were evaluated as the group's last entry was (a fine-tuned one)."""
@@ -237,53 +249,15 @@ class Judge:
         stored = [(one["metrics"][metric]["score"], entry.rows(split, metric)[result.seed])
                   for entry in self.group.entries for split in self.group.tests
                   for result, one in zip(entry.results, entry.evaluated(split)) if metric in one["metrics"]]
-        ways = (lambda: self._known.get(metric), lambda: _mean_of(stored), lambda: _of_library("bleu_from_statistics"),
-                lambda: _of_library("chrf_from_statistics"), lambda: self._of_task(metric))
+        ways = (lambda: self._known.get(metric), lambda: mean_of(stored), lambda: of_library("bleu_from_statistics"),
+                lambda: of_library("chrf_from_statistics"), lambda: self._of_task(metric))
         for find in ways:                      # a way is tried only where those before it failed: the last are slow
             score = find()
-            if score is not None and all(_reproduces(score, rows, said) for said, rows in stored):
+            if score is not None and all(reproduces(score, rows, said) for said, rows in stored):
                 return score
         self.notes.append(f"{metric}: no score function gives the stored scores again; intervals are over seeds only")
         return None
 
     def _of_task(self, metric: str) -> Score | None:
         first = self.group.entries[-1].results[0]
-        return _task_score(first.task, json.dumps(first.task_options, sort_keys=True, default=str), metric)
-
-
-def _of_library(name: str) -> Score:
-    """A corpus metric of `rewards.text`."""
-    from .rewards import text  # here, for it imports torch, and means do without
-    return getattr(text, name)
-
-
-@lru_cache
-def _task_score(task: str, options: str, metric: str) -> Score | None:
-    """The score function of a task's metric; None where the task cannot be built here (its data may be elsewhere)."""
-    try:
-        from .tasks import make  # here, for it imports torch, and means do without
-        return make(task, json.loads(options)).metrics[metric].score
-    except Exception:                          # whatever a task of somebody else raises, the report is still made
-        return None
-
-
-def _is_mean(rows: np.ndarray) -> bool:
-    return rows.shape[1] == 2 and bool((rows[:, 1] == 1).all())
-
-
-def _mean_of(stored: Sequence[tuple[float | None, np.ndarray]]) -> Callable[[np.ndarray], float] | None:
-    """The scaled mean that statistics [value, 1] stand for, its scale read off a stored score."""
-    if not all(_is_mean(rows) for _, rows in stored):
-        return None
-    scales = [said / rows[:, 0].mean(dtype=np.float64) for said, rows in stored if said and rows[:, 0].any()]
-    scale = min((1.0, 100.0), key=lambda one: abs(one - scales[0])) if scales else 100.0
-    return lambda total: scale * total[0] / total[1]
-
-
-def _reproduces(score: Score, rows: np.ndarray, said: float | None) -> bool:
-    """Whether float32 statistics give the stored score: their rounding is below 1e-3 of a point."""
-    try:
-        found = float(score(rows.sum(0, dtype=np.float64)))
-    except Exception:                          # a score function that does not fit these statistics
-        return False
-    return np.isnan(found) if said is None else abs(found - said) <= 1e-3 * max(1.0, abs(said))
+        return task_score(first.task, json.dumps(first.task_options, sort_keys=True, default=str), metric)

@@ -26,7 +26,7 @@ def main_table(results: Sequence[Result], scores: Mapping[str, Score] | None = N
 def _blocks(group: Group, judge: Judge) -> list[str]:
     blocks = []
     tuned = [one for one in group.entries if one.stage == "after"]
-    for entry in [one for one in tuned if one.algo != BASELINE] or tuned:
+    for entry in [one for one in tuned if one.algo != BASELINE and not one.control] or tuned:
         start = next((one for one in group.entries if one.stage == "before" and one.policy == entry.policy), None)
         blocks.append(_block(group, judge, start, judge.baseline(entry), entry))
     return blocks + judge.notes

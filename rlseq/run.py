@@ -71,16 +71,17 @@ def composed(config: DictConfig) -> dict[str, object]:
     return plain
 
 
-def baseline_config(config: DictConfig, algorithm: str) -> dict[str, object] | None:
-    """The configuration of the algorithm to compare with: the same command line, but for `algo`."""
-    if not config.compare or config.compare == algorithm:
-        return None
+def baselines(config: DictConfig, algorithm: str) -> dict[str, dict[str, object]]:
+    """The algorithms to compare with, each with the configuration of the same command line but for `algo`; MLE is among
+    them where controls may be wanted."""
     known = choices("algo")
-    if config.compare not in known:
+    if config.compare and config.compare not in known:
         raise KeyError(f"compare={config.compare} is no algorithm{nearest(str(config.compare), known)}; "
                        f"there are: {', '.join(known)}, or null")
+    asked = config.controls if config.controls != "auto" else config.compare
+    wanted = dict.fromkeys(filter(None, [config.compare, "mle" if asked else None]))
     kept = [one for one in HydraConfig.get().overrides.task if not re.match(r"\+*algo[.=]", one)]
-    return composed(hydra.compose("config", overrides=[*kept, f"algo={config.compare}"]))
+    return {name: composed(hydra.compose("config", overrides=[*kept, f"algo={name}"])) for name in wanted if name != algorithm}
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
@@ -90,7 +91,7 @@ def launch(config: DictConfig) -> None:
 
         chosen = HydraConfig.get().runtime.choices
         names = {group: str(chosen[group]) for group in GROUPS if group in chosen}
-        experiment.run(composed(config), names, baseline_config(config, names["algo"]))
+        experiment.run(composed(config), names, baselines(config, names["algo"]))
 
 
 @contextmanager

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from . import __version__, algos, tasks
 from .build import build, nearest
-from .evaluate import Decoding, Evaluation, evaluate, splits
+from .env import Earned
+from .evaluate import NLL, Decoding, Evaluation, evaluate, reference_nll, splits
 from .nn.policy import Policy, Shape, make_policy
 from .provenance import revision
 from .task import Task
 from .train import Stage, precision_context, seed_step
 
 KEYS = ("policy", "task", "algo", "plan", "tracking", "seed", "device", "precision", "pretrained", "compare", "results",
-        "runs", "tests", "decode", "cuda_graphs")
+        "runs", "tests", "decode", "cuda_graphs", "controls", "beams")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Setup:
     tests: list[str]
     device: torch.device
     test: int                            # examples of each test split
+    control: Earned = "own"              # what stands in for the reward while training, in a control
 
     @property
     def seed(self) -> int:
@@ -86,6 +88,9 @@ def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
         raise ValueError(f"policy={names['policy']} has a {shape.head} head, which does not fit task={name}; "
                          f"take a policy with one of: {', '.join(heads)}")
     task = tasks.make(name, options)
+    widths = config["beams"]
+    if not isinstance(widths, list) or any(not isinstance(one, int) or isinstance(one, bool) or one < 1 for one in widths):
+        raise ValueError(f"beams={widths!r} must be a list of beam widths of 1 or more, such as [1,2,4,8]; [] for none")
     if not isinstance(plan["test"], int) or plan["test"] < 0:
         raise ValueError(f"plan.test={plan['test']!r} must be a number of examples of each test split, 0 for all")
     tests = [config["tests"]] if isinstance(config["tests"], str) else config["tests"]
@@ -111,17 +116,27 @@ def fresh(setup: Setup) -> Policy:
 def judge(setup: Setup, stage: Stage) -> Callable[[Policy], float]:
     """Policy -> score of the primary metric on dev, decoded greedily."""
     primary = next(iter(setup.task.metrics))
-    return lambda policy: evaluate(policy, setup.task, "dev", setup.device, limit=stage.dev).scores[primary]
+    return lambda policy: evaluate(policy, setup.task, "dev", setup.device, limit=stage.dev, metrics=[primary]).scores[primary]
 
 
 def test(setup: Setup, policy: Policy) -> dict[str, Evaluation]:
-    """Every test split, decoded."""
+    """Every test split, decoded; the likelihood of its references is among the scores."""
+    found = {}
+    for split in setup.tests:
+        one = decoded(setup, policy, split, setup.decoding, show=8)
+        with precision_context(setup.device, setup.config["precision"]):
+            rows = reference_nll(policy, setup.task, split, setup.device, limit=setup.test)
+        found[split] = replace(one, rows=one.rows | {"nll": rows}, scores=one.scores | {"nll": NLL.score(rows.sum(0))})
+    return found
+
+
+def decoded(setup: Setup, policy: Policy, split: str, decoding: Decoding, limit: int = 0, show: int = 0,
+            metrics: Sequence[str] | None = None) -> Evaluation:
+    """One split, or its first `limit` examples, decoded; all policies that sample see the same random numbers."""
+    seed_step(setup.seed, "test", split)
     with precision_context(setup.device, setup.config["precision"]):
-        found = {}
-        for split in setup.tests:
-            seed_step(setup.seed, "test", split)                                    # for decodings that sample
-            found[split] = evaluate(policy, setup.task, split, setup.device, setup.decoding, limit=setup.test, show=8)
-        return found
+        return evaluate(policy, setup.task, split, setup.device, decoding, limit=limit or setup.test, show=show,
+                        metrics=metrics)
 
 
 def about(setup: Setup) -> dict[str, object]:

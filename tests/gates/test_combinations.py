@@ -42,9 +42,10 @@ def test_every_policy_and_algorithm_runs_to_its_end_on_every_task(task, policy, 
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose("config", overrides=words), resolve=True)
     names = {"task": task, "policy": policy, "algo": algo, "plan": "smoke"}
-    result = experiment.run(config, names, None)[-1]
+    result = experiment.run(config, names)[-1]
     assert result.cost["updates"] == 4 and result.cost["scored_tokens"] > 0
-    assert all(0 <= one["score"] <= 100 for one in result.after[result.tests[0]]["metrics"].values())
+    assert all(0 <= one["score"] <= 100 or one.get("lower") and one["score"] >= 0
+               for one in result.after[result.tests[0]]["metrics"].values())
     learned_by_reward = algo in ("reinforce", "rloo", "self_critical")
     assert bool(result.samples) == (task != "summarization"), "other people's docstrings stay out of result files"
     assert (result.cost["sampled_tokens"] > 0) == (learned_by_reward or algo == "scheduled_sampling")

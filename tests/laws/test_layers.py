@@ -15,8 +15,8 @@ FLOORS = (                                             # a folder stands for all
     {"env", "decode"},
     {"algos"},
     {"batches", "evaluate", "checkpoint", "tracking", "stage", "diagnostics", "train"},
-    {"report_groups", "report_svg", "report_style", "report_text", "report_html", "pictures", "setup", "pretrain",
-     "controls", "variants", "comparisons", "experiment", "explorer"},
+    {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_html", "pictures", "setup",
+     "pretrain", "controls", "variants", "comparisons", "experiment", "explorer"},
     {"run", "report", "predict", "__main__"},          # the commands
 )
 APART = {"task": {"nn"}, "tasks": {"nn"}, "nn": {"task", "tasks"}}         # on one floor, but never each other
