@@ -33,7 +33,10 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: Then = 
 
 @cache
 def onednn_wins(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's product of a type is to be taken on this machine: said by RLSEQ_PRODUCT, or timed."""
+    """Whether oneDNN's product of a type is to be taken on this machine: said by RLSEQ_PRODUCT, or timed.
+
+    Raises ValueError where RLSEQ_PRODUCT asks for what there is not.
+    """
     said = os.environ.get("RLSEQ_PRODUCT", "")
     if said not in ("", "onednn", "plain"):
         raise ValueError(f"RLSEQ_PRODUCT={said} is not one of onednn, plain; unset it to let a timing choose")
@@ -48,7 +51,10 @@ def onednn_wins(dtype: torch.dtype) -> bool:
                     start = time.perf_counter()
                     way(x, weight)
                     seconds.append(time.perf_counter() - start)
-    except (AttributeError, NotImplementedError, RuntimeError):      # a torch without this product, a chip without this type
+    except (AttributeError, NotImplementedError, RuntimeError) as error:      # a torch without it, a chip without this type
+        if said:
+            raise ValueError(f"RLSEQ_PRODUCT=onednn, but torch {torch.__version__} has no such product of {dtype} here; "
+                             "unset it or set it to plain") from error
         return False
     plain, other = (min(seconds) for seconds in taken.values())          # the least disturbed
     return said == "onednn" or plain > MARGIN[dtype] * other

@@ -105,6 +105,9 @@ def test_a_type_that_the_processor_lacks_takes_the_plain_product(monkeypatch):
         raise RuntimeError("could not create a primitive descriptor")
     monkeypatch.setattr(linear, "_onednn", lacking)
     assert linear.onednn_wins.__wrapped__(torch.bfloat16) is False
+    monkeypatch.setenv("RLSEQ_PRODUCT", "onednn")
+    with pytest.raises(ValueError, match="no such product of torch.bfloat16 here; unset it"):
+        linear.onednn_wins.__wrapped__(torch.bfloat16)
 
 
 def test_the_probe_compares_float32_even_within_autocast(monkeypatch):
