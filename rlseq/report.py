@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             out.mkdir(parents=True, exist_ok=True)
             (out / "leaderboard.md").write_text(leaderboard(judged, complaints), encoding="utf-8")
-            (out / "index.html").write_text(page(judged, complaints), encoding="utf-8")
+            (out / "index.html").write_text(page(judged, complaints, wanted.results / "lab.svg"), encoding="utf-8")
         except OSError as error:
             print(f"rlseq.report: cannot write to {out}: {error.strerror}; give another --out", file=sys.stderr)
             return 2

@@ -15,7 +15,8 @@ FLOORS = (                                             # a folder stands for all
     {"env", "decode"},
     {"algos"},
     {"batches", "evaluate", "checkpoint", "tracking", "stage", "diagnostics", "train"},
-    {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_html", "pictures", "setup",
+    {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
+     "report_figures", "report_explorer", "report_html", "pictures", "setup",
      "pretrain", "controls", "variants", "comparisons", "experiment", "explorer"},
     {"run", "report", "predict", "__main__"},          # the commands
 )
