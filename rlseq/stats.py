@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 Score = Callable[[np.ndarray], float]      # summed statistics [m] -> score
 BLOCK = 100                                # resamples at a time: bounds memory at BLOCK * n floats
@@ -138,6 +138,16 @@ def paired(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], score: Scor
     `over_seeds`. `mean` says that the score is a mean of the first column, so that `sign_flip` may be used (one seed).
     Raises ValueError where seeds or examples do not match.
     """
+    ours, theirs, apart, noisy = _apart(ours, theirs, score, samples, seed)
+    observed = float(apart.mean())
+    flipped = sign_flip(ours[0][:, 0] - theirs[0][:, 0], seed=seed) if mean and len(ours) == 1 else None
+    return Difference(observed, *_ends(noisy, level), p=bootstrap_p(noisy, observed),
+                      p_sacrebleu=sacrebleu_p(noisy, observed), p_flip=flipped, seeds=len(ours))
+
+
+def _apart(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], score: Score, samples: int,
+           seed: int) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np.ndarray]:
+    """Both systems' rows, checked; their difference by training seed [S]; bootstrap draws of its mean [samples]."""
     if len(ours) != len(theirs) or not len(ours):
         raise ValueError(f"a paired comparison needs the same seeds on both sides, got {len(ours)} and {len(theirs)}")
     rows = _checked([*ours, *theirs])
@@ -145,11 +155,47 @@ def paired(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], score: Scor
     apart = np.array([score(a.sum(0)) - score(b.sum(0)) for a, b in zip(ours, theirs)])
     draws = np.mean([_scores(resampled(a, samples, seed), score) - _scores(resampled(b, samples, seed), score)
                      for a, b in zip(ours, theirs)], axis=0)
-    noisy = draws + _seed_noise(apart, samples, seed)
-    observed = float(apart.mean())
-    flipped = sign_flip(ours[0][:, 0] - theirs[0][:, 0], seed=seed) if mean and len(ours) == 1 else None
-    return Difference(observed, *_ends(noisy, level), p=bootstrap_p(noisy, observed),
-                      p_sacrebleu=sacrebleu_p(noisy, observed), p_flip=flipped, seeds=len(ours))
+    return ours, theirs, apart, draws + _seed_noise(apart, samples, seed)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How far a system is above the strongest of its controls; `strongest` is its place among them."""
+
+    gain: float
+    low: float
+    high: float
+    p: float
+    strongest: int
+    seeds: int                     # of the control that has fewest
+
+    @property
+    def separates(self) -> bool:
+        """Whether the system is above every control beyond chance."""
+        return self.low > 0
+
+
+def over_strongest(pairs: Sequence[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]], score: Score, samples: int = 1000,
+                   seed: int = 0, level: float = 0.95) -> Gain:
+    """Gain over the strongest of C controls, min_c d_c, each entry (ours, the control's) as `paired` takes them.
+
+    The strongest is found anew in every resample: the low end is a quantile of min_c d_c, which is at or below each
+    d_c's own, so it lies above 0 only where every single comparison's does (an intersection-union test: no correction
+    is due, and none is made by hand-picking one control). The high end is the lowest of the d_c's own high ends, each
+    at 1 - tail / C (Bonferroni). p is for the whole claim: the largest of the p_c if the gain is positive, else C
+    times the smallest. Raises ValueError for no controls.
+    """
+    if not pairs:
+        raise ValueError("a gain over the strongest control needs one control or more")
+    found = [_apart(ours, theirs, score, samples, seed)[2:] for ours, theirs in pairs]
+    observed = np.array([apart.mean() for apart, _ in found])
+    draws = np.stack([noisy for _, noisy in found])                                    # [C, samples]
+    strongest = int(observed.argmin())
+    each = [bootstrap_p(one, float(value)) for one, value in zip(draws, observed)]
+    p = max(each) if observed[strongest] > 0 else min(1.0, len(each) * min(each))
+    low = _ends(draws.min(0), level)[0]
+    high = min(_ends(one, 1 - (1 - level) / len(draws))[1] for one in draws)
+    return Gain(float(observed[strongest]), low, max(low, high), float(p), strongest, min(len(apart) for apart, _ in found))
 
 
 def bootstrap_p(draws: np.ndarray, observed: float) -> float:
@@ -187,6 +233,45 @@ def sign_flip(apart: np.ndarray, samples: int = 10_000, seed: int = 0) -> float:
         signs = 1.0 - 2.0 * rng.integers(0, 2, size=(size, len(apart)), dtype=np.int8)
         hits += int(np.sum(np.abs(signs @ apart) >= bar))
     return (1 + hits) / (samples + 1)
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+    """Mean of the middle half of the values (Agarwal et al. 2021): a quarter is left out at either end, rounded down."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64).ravel())
+    cut = len(ordered) // 4
+    return float(ordered[cut:len(ordered) - cut].mean())
+
+
+def correlation(ours: np.ndarray, theirs: np.ndarray, score: Score, samples: int = 1000, seed: int = 0) -> float:
+    """How alike two systems' scores vary over resamples of the examples, -1 to 1; NaN where one does not vary."""
+    one, other = (_scores(resampled(rows, samples, seed), score) for rows in (ours, theirs))
+    return float(np.corrcoef(one, other)[0, 1]) if one.std() and other.std() else float("nan")
+
+
+def detectable(rows: np.ndarray, score: Score, seeds: int = 1, alike: float = 0.8, power: float = 0.8,
+               samples: int = 1000, level: float = 0.95) -> float:
+    """The gain, in the metric's unit, whose interval by `paired` leaves 0 outside with this power.
+
+        delta sqrt(v / S),    v = 2 sigma^2 (1 - alike),    power = P(delta + e > q(s))
+
+    rows: one system's statistics, whose bootstrap gives sigma; `alike`: how the two systems' scores correlate over
+    examples (`correlation`); e standard normal; s^2 the spread over S seeds, chi-square with S - 1 degrees of freedom; q(s)
+    the upper quantile of normal + s t, as `paired` adds them up. Assumes that seeds differ in nothing but what the examples
+    make of it: if they do, gains must be larger. Raises ValueError for shares outside [0, 1) or no seed.
+    """
+    if seeds < 1 or not 0 <= alike < 1 or not 0 < power < 1:
+        raise ValueError(f"seeds={seeds} must be 1 or more, alike={alike} and power={power} shares below 1")
+    rng, count = np.random.default_rng([seeds, 3]), 20_000
+    grid = (np.arange(count) + 0.5) / count
+    normal, e = rng.permutation(ndtri(grid)), rng.permutation(ndtri(grid))
+    if seeds == 1:
+        half = np.full(count, ndtri(0.5 + level / 2))
+    else:
+        spread = np.sqrt(rng.chisquare(seeds - 1, count) / (seeds - 1))
+        tail, at = rng.permutation(stdtrit(seeds - 1, grid)), np.linspace(0, spread.max(), 60)
+        half = np.interp(spread, at, [np.quantile(normal + one * tail, 0.5 + level / 2) for one in at])
+    sigma = _scores(resampled(rows, samples), score).std()
+    return float(np.quantile(half - e, power) * sigma * np.sqrt(2 * (1 - alike) / seeds))
 
 
 def holm(values: Sequence[float]) -> list[float]:

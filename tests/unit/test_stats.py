@@ -13,8 +13,12 @@ from rlseq.stats import (
     _counts,
     bootstrap,
     bootstrap_p,
+    correlation,
+    detectable,
     holm,
+    interquartile_mean,
     over_seeds,
+    over_strongest,
     paired,
     resampled,
     sacrebleu_p,
@@ -99,13 +103,15 @@ def test_paired_bleu_agrees_with_sacrebleus_paired_bootstrap():
     _, peer = PairedTest([("bad", bad), ("good", good)], {"BLEU": BLEU()}, [references], test_type="bs",
                          n_samples=1000)()
     rows, score = bleu_rows(good, [references])
-    found = paired([rows], [bleu_rows(bad, [references])[0]], score, samples=1000)
+    found = paired([rows], [bleu_rows(bad, [references])[0]], score, samples=1000, seed=12345)       # sacrebleu's seed
     assert found.difference == pytest.approx(peer["BLEU"][1].score - peer["BLEU"][0].score, abs=1e-9)
-    # the binomial noise of 1000 draws at p near 0.05 is 0.007 on both sides
-    assert 0.005 < peer["BLEU"][1].p_value < 0.3
-    assert found.p_sacrebleu == pytest.approx(peer["BLEU"][1].p_value, abs=0.04)
-    low_high = bootstrap(rows, score)
-    assert (low_high.high - low_high.low) / 2 == pytest.approx(peer["BLEU"][1].ci, rel=0.1)
+    # the same resamples, drawn by the same generator: nothing is left to chance
+    assert 0.005 < peer["BLEU"][1].p_value < 0.3 and found.p_sacrebleu == peer["BLEU"][1].p_value
+    draws = np.sort([score(total) for total in resampled(rows, 1000, seed=12345)])
+    assert draws.mean() == pytest.approx(peer["BLEU"][1].mean, abs=1e-9)
+    assert (draws[-26] - draws[25]) / 2 == pytest.approx(peer["BLEU"][1].ci, abs=1e-9)         # its own choice of ends
+    low_high = bootstrap(rows, score, seed=12345)
+    assert (low_high.high - low_high.low) / 2 == pytest.approx(peer["BLEU"][1].ci, rel=0.02)   # a draw or two further in
 
 
 def test_sacrebleus_p_counts_one_tail_and_ours_two():
@@ -146,6 +152,49 @@ def test_sign_flip_agrees_with_scipy_exactly_and_by_sampling():
     assert sign_flip(many) == pytest.approx(peer(many, 9999), abs=0.02)
 
 
+def test_paired_interval_of_a_mean_agrees_with_scipys_bootstrap_of_the_differences():
+    ours, theirs = np.random.default_rng(6).random((2, 300))
+    found = paired([rows_of(ours)], [rows_of(theirs)], lambda total: total[0] / total[1], samples=5000)
+    peer = scipy_stats.bootstrap((ours, theirs), lambda a, b, axis: (a - b).mean(axis), paired=True, vectorized=True,
+                                 method="percentile", n_resamples=5000, rng=np.random.default_rng(1)).confidence_interval
+    close = 5 * 0.04 * (ours - theirs).std() / math.sqrt(300)            # noise of a quantile from 5000 draws, five times
+    assert (found.low, found.high) == (pytest.approx(peer.low, abs=close), pytest.approx(peer.high, abs=close))
+
+
+def test_the_interquartile_mean_is_scipys_trimmed_mean():
+    assert interquartile_mean([100, 1, 2, 3]) == 2.5                      # 1 and 100 are left out
+    values = np.random.default_rng(0).normal(size=13)
+    assert interquartile_mean(values) == pytest.approx(scipy_stats.trim_mean(values, 0.25), abs=1e-12)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_at_the_least_detectable_gain_power_is_80_percent(seeds):
+    rng, trials, seen, alike, n = np.random.default_rng(seeds), 400, 0, 0.6, 150
+
+    def mean_of(total):
+        return total[0] / total[1]
+    noise = math.sqrt(1 / alike - 1)                                      # var 1 shared, noise^2 own: correlation 0.6
+    typical = rows_of(rng.normal(0, math.sqrt(1 + noise**2), size=5_000))
+    gain = detectable(typical, mean_of, seeds, alike) * math.sqrt(5_000 / n)
+    for _ in range(trials):
+        common = rng.normal(size=n)
+        ours, theirs = (common + shift + rng.normal(0, noise, size=(seeds, n)) for shift in (gain, 0.0))
+        found = paired([rows_of(one) for one in ours], [rows_of(one) for one in theirs], mean_of, samples=300)
+        seen += found.low > 0
+    # binomial noise of 400 trials is 2 points; three of them
+    assert abs(seen / trials - 0.8) < 0.06
+
+
+def test_the_least_detectable_gain_of_one_seed_by_hand():
+    rows = rows_of(np.tile([0.0, 1.0], 500))                              # sigma = 0.5 / sqrt 1000 = 1.58 points
+    # (1.960 + 0.842) * 1.58 * sqrt(2 * (1 - 0.8)) = 2.80
+    assert detectable(rows, mean) == pytest.approx(2.80, rel=0.06)        # 1000 draws know sigma to 2.2 %
+    assert detectable(rows, mean, alike=0.95) == pytest.approx(detectable(rows, mean) / 2)
+    assert correlation(rows, rows, mean) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="shares below 1"):
+        detectable(rows, mean, alike=1.0)
+
+
 def test_holm_by_hand():
     # sorted 0.01, 0.02, 0.04 times 3, 2, 1 = 0.03, 0.04, 0.04, made monotone, in the order given
     assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
@@ -162,3 +211,46 @@ def test_runs_on_other_examples_are_not_compared():
         paired([np.ones((5, 2))] * 2, [np.ones((5, 2))], mean)
     with pytest.raises(ValueError, match=r"\[n, m\]"):
         bootstrap(np.ones((0, 2)), mean)
+
+
+def systems(rng, gains, n=60, noise=0.5):
+    """Rows of systems on the same examples: a common part, and each its own noise and gain."""
+    common = rng.normal(size=n)
+    return [rows_of(common + gain + rng.normal(0, noise, size=n)) for gain in gains]
+
+
+def test_the_gain_over_the_strongest_control_claims_nothing_where_all_are_equal():
+    rng, trials, above, covered = np.random.default_rng(8), 600, 0, 0
+    for _ in range(trials):
+        ours, *others = systems(rng, [0.0] * 5, n=200)
+        found = over_strongest([([ours], [one]) for one in others], lambda total: total[0] / total[1], samples=500)
+        above += found.separates
+        covered += found.low <= 0 <= found.high
+    # promised: at most 2.5 % claims and 95 % covered; binomial noise of 600 trials is 0.64 and 0.9 points, three of each
+    assert above / trials < 0.025 + 3 * 0.0064 and covered / trials > 0.95 - 3 * 0.009
+
+
+def test_the_gain_over_the_strongest_control_claims_nothing_where_one_control_is_equal_and_the_others_weak():
+    rng, trials, above, covered = np.random.default_rng(9), 600, 0, 0
+    for _ in range(trials):
+        ours, *others = systems(rng, [0.0, 0.0, -3.0, -3.0], n=200)
+        found = over_strongest([([ours], [one]) for one in others], lambda total: total[0] / total[1], samples=500)
+        above += found.separates
+        covered += found.low <= 0 <= found.high
+        assert found.strongest == 0
+    assert above / trials < 0.025 + 3 * 0.0064 and covered / trials > 0.95 - 3 * 0.009
+
+
+def test_the_gain_over_one_control_is_the_paired_difference():
+    ours, other = systems(np.random.default_rng(10), [0.3, 0.0])
+    one, two = over_strongest([([ours], [other])], mean), paired([ours], [other], mean)
+    assert (one.gain, one.low, one.high, one.p) == (two.difference, two.low, two.high, two.p)
+
+
+def test_a_gain_is_claimed_over_every_control_or_not_at_all():
+    ours, weak, equal = systems(np.random.default_rng(11), [1.0, 0.0, 1.0], n=200)
+    assert over_strongest([([ours], [weak])], mean).separates
+    both = over_strongest([([ours], [weak]), ([ours], [equal])], mean)
+    assert not both.separates and both.strongest == 1 and both.p > 0.05
+    with pytest.raises(ValueError, match="one control or more"):
+        over_strongest([], mean)
