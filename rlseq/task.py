@@ -17,6 +17,7 @@ class Metric(Protocol):
     """Statistics that add up over examples, after sacrebleu: any metric can be bootstrapped."""
 
     signature: str                    # what it is exactly, such as sacrebleu's own signature
+    # `lower = True` on those where less is better (error rates); never the primary one
 
     def rows(self, batch: Batch, actions: Tensor, mask: Tensor) -> np.ndarray:
         """[N, T] answers -> [N, m] float64 statistics, one row an answer."""
@@ -35,7 +36,7 @@ class Task(ABC):
     version: ClassVar[int]
     heads: ClassVar[tuple[str, ...]]  # which heads fit: "vocabulary", "pointer", "copy"; the first is the usual one
     head: str                         # the head this instance encodes its actions for
-    metrics: dict[str, Metric]        # the first is the primary one; higher is better in all
+    metrics: dict[str, Metric]        # the first is the primary one, higher is better in it
     tests: tuple[str, ...]            # names of the test splits, the headline first; "train" and "dev" always exist
     public: bool = True               # whether its texts may stand in result files; MLflow's tables hold them anyway
     reward_name: str                  # for the signature: what `reward` computes, such as "f1+exact"

@@ -1,4 +1,4 @@
-"""BLEU, chrF and exact match of text, by sacrebleu's own code: sentence scores as rewards, statistics as metrics.
+"""BLEU, chrF, TER and exact match of text, by sacrebleu's own code: sentence scores as rewards, statistics as metrics.
 
 The only file that imports sacrebleu. Texts are detokenised; BLEU cuts them itself (13a, or by character where a
 language writes no spaces). `sentence_*` are in [0, 1]; `*_from_statistics` are on the 0-100 scale people expect.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics import BLEU, CHRF, TER
 from torch import Tensor
 
 from ..types import STOP, Batch
@@ -31,6 +32,7 @@ def _sentence_scorer(tokenizer: str) -> BLEU:
 
 
 _chrf = CHRF()
+_ter = TER()
 
 
 @lru_cache(maxsize=2**16)                           # k answers to a source and those of the last epoch repeat
@@ -49,9 +51,24 @@ def sentence_chrf(text: str, references: tuple[str, ...]) -> float:
     return min(_chrf.sentence_score(text, references).score / 100, 1.0)
 
 
+@lru_cache(maxsize=2**16)
+def sentence_ter(text: str, references: tuple[str, ...]) -> float:
+    """max(0, 1 - TER): the share of the reference that needs no edit (Snover et al. 2006), by `sacrebleu.sentence_ter`."""
+    if not text:
+        return float("" in references)
+    return max(0.0, 1 - _ter.sentence_score(text, references).score / 100)
+
+
 def exact(text: str, references: tuple[str, ...]) -> float:
     """1 when the text is one of the references, letter by letter, else 0."""
     return float(text in references)
+
+
+def sentence_worth(kind: Literal["bleu", "chrf", "ter", "exact"],
+                   tokenizer: str = "13a") -> Callable[[str, tuple[str, ...]], float]:
+    """The reward of this name: (text, references) -> [0, 1]; `tokenizer` is BLEU's."""
+    return {"bleu": lambda text, references: sentence_bleu(text, references, tokenizer), "chrf": sentence_chrf,
+            "ter": sentence_ter, "exact": exact}[kind]
 
 
 def bleu_statistics(texts: Sequence[str], references: Sequence[Sequence[str]], tokenizer: str = "13a") -> np.ndarray:
@@ -80,7 +97,15 @@ def chrf_from_statistics(total: np.ndarray) -> float:
     return _chrf._compute_score_from_stats([int(one) for one in total]).score
 
 
-def _signature(scorer: BLEU | CHRF, name: str) -> str:
+def ter_statistics(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """[N, 2] edits to the closest reference, shifts among them, and mean words of the references; they add up."""
+    rows = []
+    for text, own in zip(texts, references):      # sacrebleu has no public way to these; a test holds it to its scores
+        rows += _ter._extract_corpus_statistics([text], [[one] for one in own])
+    return np.asarray(rows, dtype=np.float64).reshape(-1, 2)
+
+
+def _signature(scorer: BLEU | CHRF | TER, name: str) -> str:
     scorer.num_refs = -1                            # "var": each problem may have its own number of references
     return f"{name}|{scorer.get_signature()}"
 
@@ -112,6 +137,22 @@ class Chrf:
 
     def score(self, total: np.ndarray) -> float:
         return chrf_from_statistics(total)
+
+
+class Ter:
+    """Corpus TER of detokenised text in percent, 0 best and above 100 possible, with sacrebleu's signature."""
+
+    lower = True
+
+    def __init__(self, decode: Decode) -> None:
+        self.decode, self.signature = decode, _signature(TER(), "TER")
+
+    def rows(self, batch: Batch, actions: Tensor, mask: Tensor) -> np.ndarray:
+        texts = self.decode(batch, actions.masked_fill(~mask, STOP))
+        return ter_statistics(texts, references_of(batch, len(actions)))
+
+    def score(self, total: np.ndarray) -> float:
+        return 100 * float(total[0] / total[1]) if total[1] else float("nan")
 
 
 class Exact:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlseq import task
 from rlseq.rewards.rouge import KINDS, Rouge, rouge_rows
+from rlseq.rewards.text import Bleu, Chrf, Exact, Ter, references_of, sentence_worth
 from rlseq.text import UNK, Tokenizer, shown, words
 from rlseq.types import STOP, Batch, Sizes, pad
 
@@ -37,6 +38,7 @@ class Task(task.Task):
 
     Any action is legal: an answer is written without its UNKs and without copies of words that the source lacks. A
     reference word that neither vocabulary nor source holds is UNK in the target, so such a reference earns less than 1.
+    reward: ROUGE ("rougeL", "rouge1", "rouge2", "mix" of the three), sentence "bleu", "chrf", "ter" (1 - TER) or "exact".
     `max_source` and `max_target` count words and punctuation marks; by default 200 and 30 for docstrings, else 400
     and 60. Longer sources are cut; longer targets are left out of train only; both are counted in a warning.
     """
@@ -47,7 +49,8 @@ class Task(task.Task):
     tests = ("test",)
 
     def __init__(self, data: Literal["docstrings", "dialogsum", "files"] = "docstrings", path: str | None = None,
-                 vocabulary: int = 8000, reward: Literal["rougeL", "rouge1", "rouge2", "mix"] = "rougeL",
+                 vocabulary: int = 8000,
+                 reward: Literal["rougeL", "rouge1", "rouge2", "mix", "bleu", "chrf", "ter", "exact"] = "rougeL",
                  head: Literal["copy", "vocabulary"] = "copy", seed: int = 0,
                  max_source: int | None = None, max_target: int | None = None) -> None:
         longest = LIMITS[data]
@@ -59,8 +62,9 @@ class Task(task.Task):
             raise ValueError(f"task.vocabulary={vocabulary} must be 3 or more, task.max_source={self.max_source} and "
                              f"task.max_target={self.max_target} 1 or more")
         self.reward_name = reward
-        self.kinds = KINDS if reward == "mix" else (reward,)
-        self.metrics = {kind: Rouge(kind, self.decode) for kind in KINDS}
+        self.kinds = KINDS if reward == "mix" else (reward,)                 # of ROUGE, or another name
+        self.metrics = {kind: Rouge(kind, self.decode) for kind in KINDS} | {
+            "bleu": Bleu(self.decode), "chrf": Chrf(self.decode), "ter": Ter(self.decode), "exact": Exact(self.decode)}
         self._encoded: dict[Example, Encoded] = {}
 
     @cached_property
@@ -156,7 +160,11 @@ class Task(task.Task):
 
     def reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
         texts = self.decode(batch, actions.masked_fill(~mask, STOP))
-        return rouge_rows(texts, [one.references for one in batch.examples], self.kinds).float().to(actions.device)
+        if set(self.kinds) <= set(KINDS):
+            return rouge_rows(texts, [one.references for one in batch.examples], self.kinds).float().to(actions.device)
+        worth = sentence_worth(self.reward_name)
+        return torch.tensor([worth(text, own) if own else 0.0 for text, own in zip(texts, references_of(batch, len(texts)))],
+                            device=actions.device)
 
     def parse(self, line: str) -> Example:
         return Example(line)

@@ -12,15 +12,15 @@ from torch import Tensor
 
 import rlseq.task
 from rlseq.rewards.ngrams import sentence_bleu_ids
+from rlseq.rewards.rouge import Rouge, rouge_rows
 from rlseq.rewards.text import (
     Bleu,
     Chrf,
     Exact,
+    Ter,
     bleu_tokenizer,
-    exact,
     references_of,
-    sentence_bleu,
-    sentence_chrf,
+    sentence_worth,
 )
 from rlseq.text import Tokenizer, clean
 from rlseq.types import STOP, Batch, Sizes, pad
@@ -37,7 +37,8 @@ class Task(rlseq.task.Task):
 
     data: "cldr" (embedded, endless), "multi30k" (a folder of it) or "files" (your own; see README.md); path: where.
     pair: source-target, such as "en-de"; for "cldr" any two locales of CLDR. vocabulary: most subwords.
-    reward: sentence "bleu" or "chrf" of the text, "exact" match, or "bleu_ids": BLEU over subwords, in tensors.
+    reward: sentence "bleu", "chrf", "rougeL" or "ter" (1 - TER) of the text, "exact" match, or "bleu_ids": BLEU over
+    subwords, in tensors. Answers are scored by all of these metrics, whatever the reward.
     max_tokens: most subwords of an answer, its STOP included; longer training pairs are left out and counted.
     seed: of the embedded data. Every source ends with STOP as an end mark, so none is empty.
     """
@@ -47,7 +48,7 @@ class Task(rlseq.task.Task):
 
     def __init__(self, data: Literal["cldr", "multi30k", "files"] = "cldr", path: str | None = None,
                  pair: str = "en-de", vocabulary: int = 4000,
-                 reward: Literal["bleu", "bleu_ids", "chrf", "exact"] = "bleu",
+                 reward: Literal["bleu", "bleu_ids", "chrf", "rougeL", "ter", "exact"] = "bleu",
                  head: str = "vocabulary", max_tokens: int = 128, seed: int = 0) -> None:
         languages = pair.split("-")
         if len(languages) != 2 or languages[0] == languages[1] or not all(languages):
@@ -67,7 +68,8 @@ class Task(rlseq.task.Task):
                         else Stored(Files(path, *languages), TESTS[data]))
         self.tests = self._source.tests
         self.cut = bleu_tokenizer(languages[1])
-        self.metrics = {"bleu": Bleu(self.decode, self.cut), "chrf": Chrf(self.decode), "exact": Exact(self.decode)}
+        self.metrics = {"bleu": Bleu(self.decode, self.cut), "chrf": Chrf(self.decode), "ter": Ter(self.decode),
+                        "rougeL": Rouge("rougeL", self.decode), "exact": Exact(self.decode)}
         self._tokenizer: Tokenizer | None = None
         self._raw: dict[str, Sequence[Pair]] = {}           # split -> all its pairs
         self._kept: Sequence[Pair] | None = None            # the training pairs that are short enough
@@ -122,10 +124,12 @@ class Task(rlseq.task.Task):
             known = torch.tensor([float(bool(own)) for own in references_of(batch, len(actions))], device=actions.device)
             return known * sentence_bleu_ids(actions, mask & (actions != STOP), batch.extra["references"],
                                              batch.extra["references_mask"]).float()
-        pairs = zip(self.decode(batch, actions.masked_fill(~mask, STOP)), references_of(batch, len(actions)))
-        worth = {"bleu": lambda text, own: sentence_bleu(text, own, self.cut),
-                 "chrf": sentence_chrf, "exact": exact}[self.reward_name]
-        return torch.tensor([worth(text, own) if own else 0.0 for text, own in pairs], device=actions.device)
+        texts = self.decode(batch, actions.masked_fill(~mask, STOP))
+        if self.reward_name == "rougeL":
+            return rouge_rows(texts, [one.references for one in batch.examples]).float().to(actions.device)
+        worth = sentence_worth(self.reward_name, self.cut)
+        return torch.tensor([worth(text, own) if own else 0.0 for text, own in zip(texts, references_of(batch, len(texts)))],
+                            device=actions.device)
 
     def parse(self, line: str) -> Pair:
         return Pair(clean(line), ())

@@ -1,4 +1,4 @@
-"""BLEU, chrF and exact match are what sacrebleu says."""
+"""BLEU, chrF, TER and exact match are what sacrebleu says."""
 
 import math
 import random
@@ -14,6 +14,7 @@ from rlseq.rewards.text import (
     Bleu,
     Chrf,
     Exact,
+    Ter,
     bleu_from_statistics,
     bleu_statistics,
     bleu_tokenizer,
@@ -22,6 +23,9 @@ from rlseq.rewards.text import (
     exact,
     sentence_bleu,
     sentence_chrf,
+    sentence_ter,
+    sentence_worth,
+    ter_statistics,
 )
 from rlseq.types import STOP, Batch, pad
 
@@ -129,3 +133,25 @@ def test_signatures_are_sacrebleus():
     assert Chrf(None).signature.startswith("chrF2|nrefs:var|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
     assert "tok:zh" in Bleu(None, bleu_tokenizer("zh_Hans")).signature
     assert [bleu_tokenizer(one) for one in ("de", "ja", "en_GB")] == ["13a", "char", "13a"]
+
+
+def test_ter_equals_sacrebleus_for_sentences_and_corpora():
+    texts = ["the cat sat on the mat", "mat the on sat cat the", "", "a dog", "one two three four"]
+    own = [("the cat sat on the mat", "a cat sat"), ("the cat sat on the mat",), ("nothing",), ("a dog",), ("four",)]
+    streams = [[one[i] if i < len(one) else None for one in own] for i in range(2)]
+    rows = ter_statistics(texts, own)
+    assert Ter(None).score(rows.sum(0)) == pytest.approx(sacrebleu.corpus_ter(texts, streams).score, abs=1e-9)
+    for text, references, (edits, words) in zip(texts, own, rows):
+        peer = sacrebleu.sentence_ter(text, references).score
+        assert 100 * edits / words == pytest.approx(peer, abs=1e-9)
+        assert sentence_ter(text, references) == pytest.approx(max(0.0, 1 - peer / 100), abs=1e-12)
+    # "one two three four" for "four": three words too many to one of the reference, so 300 %, and worth nothing
+    assert rows[-1].tolist() == [3, 1] and sentence_ter(texts[-1], own[-1]) == 0.0
+    assert sentence_ter("", ("",)) == 1.0 and Ter(None).lower
+
+
+@pytest.mark.parametrize(("kind", "worth"), [("bleu", sentence_bleu), ("chrf", sentence_chrf), ("ter", sentence_ter),
+                                             ("exact", exact)])
+def test_a_reward_is_found_by_its_name(kind, worth):
+    pair = "the cat sat", ("the cat sat down",)
+    assert sentence_worth(kind)(*pair) == worth(*pair)

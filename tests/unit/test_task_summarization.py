@@ -7,6 +7,7 @@ import pytest
 import torch
 from rouge_score import rouge_scorer
 
+from rlseq.rewards.text import sentence_worth
 from rlseq.tasks import make
 from rlseq.tasks.summarization import data, docstrings
 from rlseq.tasks.summarization.data import Example
@@ -275,3 +276,13 @@ def test_dialogsum_trains_on_nothing_that_dev_or_test_hold():
         assert len(task.examples("train")) == 12235
     ids = task.tokenizer.encode("Ask #Person1#: yes")
     assert len(ids) == 4 and UNK not in ids                          # Ask / #Person1# / : / yes
+
+
+@pytest.mark.parametrize("reward", ["bleu", "chrf", "ter", "exact"])
+def test_other_rewards_are_those_of_the_text_that_people_see(pairs, reward):
+    task = make("summarization", {"data": "files", "path": pairs, "vocabulary": 40, "reward": reward})
+    batch = task.collate(task.examples("train")[:3])
+    texts = task.decode(batch, batch.target)
+    expected = [sentence_worth(reward)(text, one.references) for text, one in zip(texts, batch.examples)]
+    assert task.reward(batch, batch.target, batch.target_mask).tolist() == pytest.approx(expected, abs=1e-6)
+    assert list(task.metrics) == ["rougeL", "rouge1", "rouge2", "bleu", "chrf", "ter", "exact"]

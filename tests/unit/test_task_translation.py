@@ -128,7 +128,7 @@ def test_a_batch_holds_both_sides_through_their_stop(task):
     assert batch.target.shape[1] <= task.horizon(batch)
 
 
-@pytest.mark.parametrize("reward", ["bleu", "bleu_ids", "chrf", "exact"])
+@pytest.mark.parametrize("reward", ["bleu", "bleu_ids", "chrf", "rougeL", "ter", "exact"])
 def test_a_reference_earns_one_and_k_answers_belong_to_their_problem(task, reward):
     other = make("translation", {"reward": reward})
     other.restore(task.state())
@@ -152,7 +152,7 @@ def test_a_restored_task_reads_a_line_without_any_data(task, tmp_path):
     batch = new.collate([new.parse(" u\u0308ber 3\u202fkm \n"), new.parse("")])
     assert batch.examples[0].source == "über 3 km" and batch.source[1, 0] == STOP and batch.source_mask[1].sum() == 1
     assert batch.target.tolist() == [[STOP], [STOP]]
-    for reward in ("bleu", "bleu_ids", "chrf", "exact"):
+    for reward in ("bleu", "bleu_ids", "chrf", "rougeL", "ter", "exact"):
         new = make("translation", {"data": "files", "path": str(tmp_path / "gone"), "reward": reward})
         new.restore(task.state())
         batch = new.collate([new.parse("x"), new.parse("")])
