@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import stats
-from .report_scores import is_mean, mean_of, of_library, reproduces, task_score
+from .report_scores import is_mean, mean_of, of_library, ratio_of, reproduces, task_score
 from .results import CIRCUMSTANCES, COST, Result, comparable, config_hash
 from .stats import Difference, Interval, Score
 
@@ -155,8 +155,12 @@ class Judge:
     def __init__(self, group: Group, known: Mapping[str, Score] | None = None, samples: int = 1000) -> None:
         self.group, self.samples, self.notes = group, samples, []
         self._known = known or {}
-        self._scores = {metric: self._score(metric) for metric in group.metrics}
+        self._scores = {metric: self._found(metric) for metric in group.metrics}
         self._intervals: dict[tuple, Interval | None] = {}
+
+    def score(self, metric: str) -> Score | None:
+        """The score function of a metric's statistics; None where none was found."""
+        return self._scores[metric]
 
     def interval(self, entry: Entry, split: str, metric: str) -> Interval | None:
         """Mean over seeds with its 95 % interval; None where the entry was not evaluated alike."""
@@ -166,7 +170,7 @@ class Judge:
         return self._intervals[key]
 
     def _interval(self, entry: Entry, split: str, metric: str) -> Interval | None:
-        if not self._alike(entry, split, metric):
+        if not self.alike(entry, split, metric):
             return None
         score = self._scores[metric]
         if score is None:
@@ -177,7 +181,7 @@ class Judge:
     def difference(self, ours: Entry, theirs: Entry, split: str, metric: str) -> Difference | None:
         """Ours minus theirs over the seeds that both have; None where nothing can be paired."""
         score = self._scores[metric]
-        if score is None or not (self._alike(ours, split, metric) and self._alike(theirs, split, metric)):
+        if score is None or not (self.alike(ours, split, metric) and self.alike(theirs, split, metric)):
             return None
         left, right = ours.rows(split, metric), theirs.rows(split, metric)
         seeds = sorted(set(left) & set(right))
@@ -231,10 +235,10 @@ class Judge:
 
     def sign(self, split: str, metric: str) -> int:
         """1 where a higher score is better, -1 for error rates."""
-        found = self.group.entries[-1].evaluated(split)[0]["metrics"].get(metric, {})
-        return -1 if found.get("lower") else 1
+        said = [found for entry in self.group.entries for found in entry.evaluated(split)]
+        return -1 if any(one["metrics"].get(metric, {}).get("lower") for one in said) else 1
 
-    def _alike(self, entry: Entry, split: str, metric: str) -> bool:
+    def alike(self, entry: Entry, split: str, metric: str) -> bool:
         """Whether all seeds of the entry were evaluated as the group's last entry was (a fine-tuned one)."""
         model = self.group.entries[-1].evaluated(split)[0]
         if metric not in model["metrics"]:
@@ -245,12 +249,13 @@ class Judge:
                    and comparable(one["signature"], loose) == comparable(model["signature"], loose)
                    for one in entry.evaluated(split))
 
-    def _score(self, metric: str) -> Score | None:
+    def _found(self, metric: str) -> Score | None:
         stored = [(one["metrics"][metric]["score"], entry.rows(split, metric)[result.seed])
                   for entry in self.group.entries for split in self.group.tests
                   for result, one in zip(entry.results, entry.evaluated(split)) if metric in one["metrics"]]
-        ways = (lambda: self._known.get(metric), lambda: mean_of(stored), lambda: of_library("bleu_from_statistics"),
-                lambda: of_library("chrf_from_statistics"), lambda: self._of_task(metric))
+        ways = (lambda: self._known.get(metric), lambda: mean_of(stored), lambda: ratio_of(stored),
+                lambda: of_library("bleu_from_statistics"), lambda: of_library("chrf_from_statistics"),
+                lambda: self._of_task(metric))
         for find in ways:                      # a way is tried only where those before it failed: the last are slow
             score = find()
             if score is not None and all(reproduces(score, rows, said) for said, rows in stored):

@@ -41,6 +41,17 @@ def mean_of(stored: Sequence[tuple[float | None, np.ndarray]]) -> Callable[[np.n
     return lambda total: scale * total[0] / total[1]
 
 
+def ratio_of(stored: Sequence[tuple[float | None, np.ndarray]]) -> Score | None:
+    """The ratio of two sums (edits to words, nats to actions) that statistics of two columns stand for, in percent or not,
+    as a stored score says."""
+    if any(rows.shape[1] != 2 for _, rows in stored):
+        return None
+    scales = [said * rows[:, 1].sum(dtype=np.float64) / rows[:, 0].sum(dtype=np.float64) for said, rows in stored
+              if said and rows[:, 0].any() and rows[:, 1].any()]
+    scale = min((1.0, 100.0), key=lambda one: abs(one - scales[0])) if scales else 1.0
+    return lambda total: scale * total[0] / total[1]
+
+
 def reproduces(score: Score, rows: np.ndarray, said: float | None) -> bool:
     """Whether float32 statistics give the stored score: their rounding is below 1e-3 of a point."""
     try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from .comparisons import SignalGain, signal_gain
 from .report_groups import BASELINE, Cell, Entry, Group, Judge, groups
 from .results import COST, Result
-from .stats import Difference, Interval, Score
+from .stats import Difference, Gain, Interval, Score
 
 COSTS = {"updates": "updates", "sampled_tokens": "sampled tokens", "scored_tokens": "scored tokens",
          "seconds": "seconds"}
@@ -51,6 +52,11 @@ def _block(group: Group, judge: Judge, start: Entry | None, base: Entry | None, 
     said_seeds = f"{len(entry.seeds)} seed{'s' * (len(entry.seeds) > 1)}"
     head = f"{group.task} · {entry.policy} · {entry.label} · {said_seeds} · {group.n} test problems; [ends of 95 %]"
     tail = [] if against is None else [f"difference: {entry.label} - {against.label}, paired on the same problems"]
+    if gain := signal_gain(judge, entry):
+        lines = [[name, f"{said_gain(one)}  p {said_p(one.p)}"] for name, one in gain.each.items()]
+        tail += ["", *_columns([[f"gain in {group.metrics[0]} over", ""], *lines]), "",
+                 f"signal gain: {said_gain(gain.gain)} over {gain.over}, the strongest control"
+                 + ("" if gain.gain.separates else "; not beyond chance")]
     if base is None:
         tail.append(f"to compare with MLE continued for the same budget, run the same line with algo={BASELINE}")
     elif not judge.same_start(entry):
@@ -70,8 +76,10 @@ def leaderboard(judged: Sequence[Judge], complaints: Sequence[str] = ()) -> str:
     parts = ["# Leaderboard", "",
              "Mean over training seeds with its 95 % interval, which covers other seeds and other test problems (one "
              "seed: problems only). Differences are to MLE continued for the same budget from the same checkpoint, "
-             "paired on the same problems; p is two-sided, after Holm over the algorithms of a table. Bold: better "
-             "than every other row beyond chance. Written by `python -m rlseq.report`."]
+             "paired on the same problems; p is two-sided, after Holm over the algorithms of a table. Signal gain: over the "
+             "strongest control (MLE continued, the algorithm paid a constant or shuffled rewards, MLE sampled as evenly), "
+             "found anew in every resample. Bold: better than every other row beyond chance. Written by "
+             "`python -m rlseq.report`."]
     for judge in judged:
         parts += ["", *_markdown(judge)]
     if complaints:
@@ -83,12 +91,12 @@ def _markdown(judge: Judge) -> list[str]:
     group = judge.group
     split, metric = group.tests[0], group.metrics[0]
     head = ["algorithm", "policy", "seeds", markdown(f"{metric} ({split})"), "difference to MLE continued", "p",
-            *COSTS.values()]
+            "signal gain", *COSTS.values()]
     lines = [f"## {markdown(group.task)}: {markdown(metric)} on {markdown(split)}, {group.n} problems", "",
              f"`{group.signature}`", "", _row(head), "|---|---|--:|" + "--:|" * (len(head) - 3)]
     for entry, cell in zip(group.entries, judge.cells(split, metric)):
         lines.append(_row([markdown(entry.label), markdown(entry.policy), str(len(entry.seeds)), *_words(cell),
-                           *(said_count(one) for one in entry.cost().values())]))
+                           said_signal(signal_gain(judge, entry)), *(said_count(one) for one in entry.cost().values())]))
     others = [(one, group.metrics[0]) for one in group.tests[1:]] + [(split, one) for one in group.metrics[1:]]
     if others:
         lines += ["", _row(["algorithm", "policy", *(markdown(f"{metric} ({split})") for split, metric in others)]),
@@ -113,6 +121,11 @@ def notes(judge: Judge) -> list[str]:
             shared = sorted(set(entry.seeds) & set(base.seeds))
             said_all.append(f"{entry.label} ({entry.policy}) is compared with MLE over seeds {shared or 'none'} only")
     return said_all
+
+
+def said_signal(found: SignalGain | None) -> str:
+    """`+2.10 [+0.31, +3.90] over constant`"""
+    return "-" if found is None else f"{said_gain(found.gain)} over {found.over}"
 
 
 def _words(cell: Cell | None) -> list[str]:
@@ -143,6 +156,11 @@ def said(one: Interval | None) -> str:
 def said_difference(one: Difference) -> str:
     """`+2.10 [+0.31, +3.90]`"""
     return f"{one.difference:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
+
+
+def said_gain(one: Gain) -> str:
+    """`+2.10 [+0.31, +3.90]`"""
+    return f"{one.gain:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
 
 
 def said_p(p: float | None) -> str:

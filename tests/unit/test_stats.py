@@ -108,8 +108,8 @@ def test_paired_bleu_agrees_with_sacrebleus_paired_bootstrap():
     # the same resamples, drawn by the same generator: nothing is left to chance
     assert 0.005 < peer["BLEU"][1].p_value < 0.3 and found.p_sacrebleu == peer["BLEU"][1].p_value
     draws = np.sort([score(total) for total in resampled(rows, 1000, seed=12345)])
-    assert draws.mean() == pytest.approx(peer["BLEU"][1].mean, abs=1e-9)
-    assert (draws[-26] - draws[25]) / 2 == pytest.approx(peer["BLEU"][1].ci, abs=1e-9)         # its own choice of ends
+    assert draws.mean() == pytest.approx(peer["BLEU"][1].mean, abs=1e-6)                  # its sums are float32
+    assert (draws[-26] - draws[25]) / 2 == pytest.approx(peer["BLEU"][1].ci, abs=1e-6)         # its own choice of ends
     low_high = bootstrap(rows, score, seed=12345)
     assert (low_high.high - low_high.low) / 2 == pytest.approx(peer["BLEU"][1].ci, rel=0.02)   # a draw or two further in
 

@@ -1,0 +1,143 @@
+"""Gains over controls, checkpoints, beams, costs and cross-tables: by hand on made-up runs of 200 problems."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rlseq.comparisons import across_tasks, by_beam, checkpoints, cross_tables, front, learning, pareto, signal_gain
+from rlseq.report_groups import Judge, groups
+from rlseq.results import COST
+from tests.unit.test_report import N, run
+
+
+def hits(count):
+    return np.stack([np.arange(N) < count, np.ones(N)], 1)
+
+
+def control(kind, right, **more):
+    """A run of the algorithm `reinforce` with another reward."""
+    one = run("reinforce", right=right, **more)
+    return replace(one, algo=f"reinforce+{kind}", control=kind)
+
+
+def judged(*results):
+    [group] = groups(results)
+    judge = Judge(group)
+    return judge, {one.label: one for one in group.entries}
+
+
+def gain(*results):
+    judge, entries = judged(*results)
+    return signal_gain(judge, entries["reinforce"])
+
+
+def test_the_signal_gain_is_over_the_strongest_control():
+    found = gain(run("reinforce", right=150), run("mle", right=120), control("constant", 140), control("shuffled", 100))
+    # of 200 problems: 150 - 140 = 10 are 5 points; 150 - 120 are 15 and 150 - 100 are 25
+    assert found.over == "constant" and found.gain.gain == pytest.approx(5.0)
+    assert {name: one.gain for name, one in found.each.items()} == pytest.approx(
+        {"mle": 15.0, "constant": 5.0, "shuffled": 25.0})
+    # ten of 200 won and none lost: standard error 100 sqrt(.05 * .95 / 200) = 1.54
+    assert found.gain.separates and found.gain.low == pytest.approx(5 - 1.96 * 1.54, abs=0.6)
+
+
+def test_samples_are_compared_with_samples_at_the_matching_temperature():
+    own = run("reinforce", right=150)
+    own = replace(own, rows={**own.rows, "sampled/test/accuracy": hits(90), "mle_sampled/test/accuracy": hits(88)})
+    found = gain(own, run("mle", right=120))
+    assert found.over == "temperature" and found.gain.gain == pytest.approx(1.0) and not found.gain.separates
+
+
+def falling(one):
+    """The same run, of a metric where less is better."""
+    after = {"test": {**one.after["test"], "metrics": {"accuracy": {**one.headline["metrics"]["accuracy"], "lower": True}}}}
+    return replace(one, after=after)
+
+
+def test_an_error_rate_gains_by_falling():
+    found = gain(*map(falling, (run("reinforce", right=100), run("mle", right=110), control("constant", 140))))
+    assert found.over == "mle" and found.gain.gain == pytest.approx(5.0)
+
+
+def test_the_lowest_error_rate_wins_and_only_if_it_separates():
+    def winners(*results):
+        judge, entries = judged(*map(falling, results))
+        return [one.label for one, cell in zip(judge.group.entries, judge.cells("test", "accuracy")) if cell.wins]
+    assert winners(run("reinforce", right=60), run("mle", right=110)) == ["reinforce"]
+    assert winners(run("reinforce", right=109, before=110), run("mle", right=110, before=110)) == []
+
+
+def test_a_control_of_another_configuration_or_checkpoint_is_no_control():
+    others = [run("mle", right=120), control("constant", 150, options={"k": 3}), control("constant", 150, start="elsewhere")]
+    assert gain(run("reinforce", right=150), *others) is None, "MLE alone is left"
+    assert set(gain(run("reinforce", right=150), *others, control("shuffled", 140)).each) == {"mle", "shuffled"}
+
+
+def test_neither_mle_nor_a_control_nor_a_lonely_run_has_a_signal_gain():
+    judge, entries = judged(run("reinforce"), run("mle"), control("constant", 140))
+    assert {name for name, one in entries.items() if signal_gain(judge, one)} == {"reinforce"}
+    assert gain(run("reinforce")) is None
+
+
+def test_checkpoints_and_beams_have_intervals_over_their_own_statistics():
+    rows = {"last/test/accuracy": hits(150), "best/test/accuracy": hits(160),
+            "beam1/test/accuracy": hits(100)[:50], "beam4/test/accuracy": np.stack([np.arange(50) < 20, np.ones(50)], 1)}
+    own = run("reinforce", right=160)
+    judge, entries = judged(replace(own, rows={**own.rows, **rows}, beams={"1": {}, "4": {}}))
+    found = checkpoints(judge, entries["reinforce"])
+    assert {name: one.score for name, one in found.items()} == {"last": 75.0, "best": 80.0}
+    assert found["last"].low < 75 < found["last"].high
+    assert {width: one.score for width, one in by_beam(judge, entries["reinforce"]).items()} == {1: 100.0, 4: 40.0}
+
+
+def test_the_front_holds_what_nothing_beats_in_cost_and_quality():
+    points = [(1, 50), (2, 60), (2, 55), (3, 60), (4, 70), (5, 40)]
+    assert pareto(points) == [0, 1, 4]
+    assert pareto([(1, 5.0), (2, 6.0), (3, 4.0)], sign=-1) == [0, 2]
+    judge, entries = judged(run("reinforce", right=150), run("mle", right=90, before=100))
+    assert [(one.label, point, best) for one, point, best in front(judge)] == [
+        ("mle pretrained", (0.0, 50.0), True), ("mle continued", (84.0, 45.0), False), ("reinforce", (84.0, 75.0), True)]
+
+
+def test_quality_against_every_cost_is_read_off_the_curve():
+    _, entries = judged(run("reinforce"))
+    assert learning(entries["reinforce"], "seconds") == {0: [(0.0, 50.0), (10.0, 51.0), (20.0, 52.0)]}
+    assert learning(entries["reinforce"], "sampled_tokens") == {0: []}, "made-up curves do not count tokens"
+    with pytest.raises(ValueError, match="no cost 'dollars'; there are: " + ", ".join(COST)):
+        learning(entries["reinforce"], "dollars")
+
+
+def test_models_trained_on_one_metric_are_scored_on_all():
+    def trained(reward, algo, bleu, ter):
+        one = run(algo, right=bleu)
+        metrics = {"accuracy": {"score": bleu / 2, "signature": "exact"},
+                   "ter": {"score": ter / 2, "signature": "t", "lower": True}}
+        said = {stage: {"test": {**getattr(one, stage)["test"], "metrics": metrics,
+                                 "signature": f"reward:{reward}|{getattr(one, stage)['test']['signature']}"}}
+                for stage in ("before", "after")}
+        rows = {f"{stage}/test/{name}": hits(count) for stage in said for name, count in (("accuracy", bleu), ("ter", ter))}
+        return replace(one, reward=reward, rows=rows, **said)
+    runs = [trained(*one) for one in (("bleu", "reinforce", 150, 60), ("ter", "reinforce", 140, 40),
+                                      ("bleu", "mle", 130, 62), ("ter", "mle", 130, 62))]
+    [table] = cross_tables([Judge(one) for one in groups(runs)])
+    assert table.metrics == ("accuracy", "ter") and table.lower == {"ter"} and "reward" not in table.signature
+    scores = {(reward, label): {name: one.score for name, one in found.items()} for reward, label, found in table.rows}
+    assert scores[("bleu", "reinforce (pointer)")] == {"accuracy": 75.0, "ter": 30.0}
+    assert scores[("ter", "reinforce (pointer)")] == {"accuracy": 70.0, "ter": 20.0}
+    assert [reward for reward, _, _ in table.rows] == ["-", "-", "bleu", "ter"]
+    assert cross_tables([Judge(groups(runs[:1])[0])]) == [], "one reward makes no table"
+
+
+def test_algorithms_are_summed_up_over_tasks_by_what_pretraining_left_undone():
+    def on(task, algo, seed, right, before=100):
+        one = replace(run(algo, seed=seed, right=right, before=before), task=task)
+        said = {stage: {"test": {**evaluated["test"], "signature": f"t:{task}|{evaluated['test']['signature']}"}}
+                for stage, evaluated in (("before", one.before), ("after", one.after))}
+        return replace(one, **said)
+    # of 200: 100 right before, so 150, 140, 120 and 110 right are 50, 40, 20 and 10 % of what was left; the middle two: 30
+    runs = [on("a", "reinforce", 0, 150), on("a", "reinforce", 1, 140), on("b", "reinforce", 0, 120),
+            on("b", "reinforce", 1, 110), on("a", "mle", 0, 130)]
+    [found] = across_tasks([Judge(one) for one in groups(runs)])
+    assert (found.label, found.tasks, found.runs) == ("reinforce", 2, 4)
+    assert found.interval.score == pytest.approx(30.0) and 10 < found.interval.low < 30 < found.interval.high < 50
