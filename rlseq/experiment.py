@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import yaml
 
-from . import __version__, controls, dist, results, tracking
+from . import __version__, controls, dist, results, stats, tracking
 from .checkpoint import read_checkpoint
 from .diagnostics import Probe
 from .env import SequenceEnv
@@ -23,6 +23,8 @@ from .report_text import main_table
 from .setup import Setup, check, fresh, judge, test
 from .train import Cost, Trainer, precision_context
 from .variants import Also, also
+
+ALIKE = 0.8                            # how two systems' scores correlate over problems, before any two were seen
 
 
 def run(config: dict[str, object], names: Mapping[str, str],
@@ -40,6 +42,8 @@ def run(config: dict[str, object], names: Mapping[str, str],
         if dist.rank() == 0 and kinds:
             print(f"controls of {names['algo']}: {', '.join(kinds)} (controls=false leaves them out)")
         found = [_done(one, pretrained, one is mle) for one in beside.values()]
+        if dist.rank() == 0:
+            print(least_gain(setup, pretrained, next((one for one in found if one.algo == "mle"), None)))
         own = finetune(setup, pretrained, None if mle is None else checkpoint_folder(mle, pretrained))
         found += [_done(controls.controlled(setup, kind), pretrained) for kind in kinds if kind in controls.PAID]
         found.append(own)
@@ -49,6 +53,21 @@ def run(config: dict[str, object], names: Mapping[str, str],
     finally:
         dist.stop()
     return found
+
+
+def least_gain(setup: Setup, pretrained: Pretrained, mle: results.Result | None, counts: tuple[int, ...] = (1, 3, 5)) -> str:
+    """What gain a sweep over so many seeds can see on the headline split, in one line, with what that assumes."""
+    split, metric = setup.tests[0], next(iter(setup.task.metrics))
+    score, rows = measure(setup.task, metric).score, pretrained.before[split].rows[metric]
+    alike, how = ALIKE, "assumed"
+    if mle is not None and mle.rows[f"after/{split}/{metric}"].shape == rows.shape:
+        measured = stats.correlation(rows, mle.rows[f"after/{split}/{metric}"], score)
+        alike, how = (min(max(measured, 0.0), 0.999), "measured: pretrained and MLE continued") if measured == measured else (
+            alike, how)
+    gains = {count: stats.detectable(rows, score, count, alike) for count in counts}
+    seen = ", ".join(f"{count} seed{'s' * (count > 1)} x {len(rows)} problems see {gain:.2g}" for count, gain in gains.items())
+    return (f"{metric} on {split}: {seen} at 80 % power, if two systems correlate by {alike:.2f} over problems ({how}) and "
+            "seeds differ in nothing else; one seed says nothing of others")
 
 
 def _done(setup: Setup, pretrained: Pretrained, weights: bool = False) -> results.Result:
