@@ -15,6 +15,7 @@ from .checkpoint import read_checkpoint
 from .diagnostics import Probe
 from .env import SequenceEnv
 from .evaluate import Evaluation, lower_is_better, measure
+from .explorer import sampled_groups
 from .nn.policy import Policy
 from .pictures import best_median_worst
 from .pretrain import Pretrained, keep, keep_candidates, kept_candidates, pretrain
@@ -160,7 +161,7 @@ def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], e
         return replace(result, rows=rows)
     home = Path(setup.config["results"])
     pictures = draw(setup, trainer.policy, after[setup.tests[0]], results.place(result, home).with_suffix(".png"))
-    result = replace(result, pictures=[one.name for one in pictures])
+    result = replace(result, pictures=[one.name for one in pictures], groups=explored(setup, pretrained, trainer.policy))
     return results.read(results.write(result, rows, home))
 
 
@@ -173,6 +174,14 @@ def draw(setup: Setup, policy: Policy, found: Evaluation, path: Path) -> list[Pa
     env = SequenceEnv(setup.task, setup.device)
     with precision_context(setup.device, setup.config["precision"]):
         return [best_median_worst(setup.task, policy, env, setup.decoding, found.split, order, path)]
+
+
+def explored(setup: Setup, pretrained: Pretrained, policy: Policy) -> list[dict[str, object]]:
+    """Answers to a few problems before and after fine-tuning, for the report's explorer."""
+    start = fresh(setup)
+    start.load_state_dict(read_checkpoint(pretrained.folder, "model")[0])
+    with precision_context(setup.device, setup.config["precision"]):
+        return sampled_groups(setup.task, {"before": start, "after": policy}, setup.device, setup.seed)
 
 
 def record(setup: Setup, result: results.Result, shown: list[dict[str, object]], tracker: tracking.Tracker,

@@ -71,6 +71,8 @@ def test_a_smoke_run_writes_a_result_a_checkpoint_a_picture_and_a_report(tmp_pat
     assert result["cost"]["updates"] == 4 and result["cost"]["sampled_tokens"] > 0
     assert (home / "reinforce/0.png").stat().st_size > 10_000 and (home / "mle/0.json").is_file()
     assert "mlflow ui" in said and "mle continued" in said
+    assert all(set(one["stages"]) == {"before", "after"} for one in result["groups"]) and result["groups"]
+    assert (home / "reinforce/0.json").stat().st_size < 300_000
     start, other = (json.loads((home / name / "0.json").read_text())["pretrained"]["hash"] for name in ("mle", "reinforce"))
     assert start == other, "both must start from one checkpoint"
     checkpoint = next(line.split()[1] for line in said.splitlines() if line.startswith("checkpoint"))
