@@ -1,10 +1,15 @@
 """Ranks. Everything is a no-op on one rank, so nobody else thinks of them."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_given: ContextVar[Callable[[int], Tensor] | None] = ContextVar("given", default=None)
 
 
 def start(device: torch.device) -> None:
@@ -38,7 +43,20 @@ def mean(value: Tensor) -> Tensor:
 
 def uniform(rows: int, device: torch.device) -> Tensor:
     """[rows] numbers in [0, 1): this rank's share of one draw for all ranks, so that two ranks equal one."""
+    given = _given.get()
+    if given is not None:
+        return given(rows).to(device)
     return torch.rand(world() * rows, device=device)[rank() * rows:(rank() + 1) * rows]
+
+
+@contextmanager
+def dictated(numbers: Callable[[int], Tensor]) -> Iterator[None]:
+    """Within, `uniform(rows)` is `numbers(rows)`: for expectations taken over all draws, and for draws to be repeated."""
+    token = _given.set(numbers)
+    try:
+        yield
+    finally:
+        _given.reset(token)
 
 
 def barrier() -> None:

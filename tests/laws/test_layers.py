@@ -14,7 +14,7 @@ FLOORS = (                                             # a folder stands for all
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode"},
     {"algos"},
-    {"batches", "evaluate", "checkpoint", "tracking", "stage", "diagnostics", "train"},
+    {"batches", "evaluate", "checkpoint", "tracking", "stage", "diagnostics", "train", "exact"},
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
      "report_figures", "report_explorer", "report_html", "pictures", "setup",
      "pretrain", "controls", "variants", "comparisons", "experiment", "explorer"},
