@@ -52,13 +52,13 @@ def wanted(setup: Setup) -> tuple[str, ...]:
 class _Lottery(SequenceEnv):
     """Pays by chance: who learns the same from two lotteries does not look at rewards."""
 
-    def dealt(self, rewards: Tensor) -> Tensor:
-        self.paid += 1
-        return torch.rand(rewards.shape, generator=self.luck.manual_seed(self.ticket + self.paid)).to(rewards.device)
-
-    def draw(self, ticket: int) -> SequenceEnv:
-        self.ticket, self.luck = 1000 * ticket, torch.Generator()
+    def open(self, ticket: int) -> SequenceEnv:
+        """This lottery, with the numbers of a ticket."""
+        self.luck = torch.Generator().manual_seed(ticket)
         return self
+
+    def dealt(self, rewards: Tensor) -> Tensor:
+        return torch.rand(rewards.shape, generator=self.luck).to(rewards.device)
 
 
 def uses_rewards(setup: Setup) -> bool:
@@ -70,7 +70,7 @@ def uses_rewards(setup: Setup) -> bool:
         seed_step(setup.seed, "lottery")
         algorithm.prepare(policy)
         algorithm.to(setup.device).eval()
-        env = _Lottery(setup.task, setup.device).draw(ticket)
+        env = _Lottery(setup.task, setup.device).open(ticket)
         env.load(batch)
         with torch.no_grad(), precision_context(setup.device, setup.config["precision"]):
             rollout = algorithm.collect(policy, env, 1.0)

@@ -63,7 +63,7 @@ class SequenceEnv(VectorEnv):
     def load(self, batch: Batch) -> None:
         """Take the problems that are answered next."""
         self.batch = batch.to(self.device)
-        self.horizon, self.paid = self.task.horizon(self.batch), 0
+        self.horizon = self.task.horizon(self.batch)
         self.begin(1)
 
     def begin(self, k: int) -> None:
@@ -132,14 +132,21 @@ class SequenceEnv(VectorEnv):
         self.spent += time.perf_counter() - start
         return found
 
+    def prefix_worth(self, actions: Tensor, mask: Tensor) -> Tensor:
+        """Worth of every prefix of answers [N, T] -> [N, T]; in a control, what stands in for it."""
+        return self.dealt(self.task.prefix_reward(self.batch, actions, mask))
+
     def dealt(self, rewards: Tensor) -> Tensor:
-        """Rewards [N, ...] of answers as the learner gets them: as they are, all 1, or each row another answer's."""
-        if self.reward == "constant":
-            return torch.ones_like(rewards)
+        """Rewards [N, ...] of answers as the learner gets them: as they are, all 1, or each row another answer's.
+
+        The order follows from the step's seed, takes nothing from the stream that draws answers, and is the same for an
+        answer's worth and for that of its prefixes.
+        """
         if self.reward == "own":
             return rewards
-        self.paid += 1                               # not the stream that draws answers, and new if paid twice in a step
-        own = torch.Generator().manual_seed((1_000_003 * torch.initial_seed() + self.paid) % 2**63)
+        if self.reward == "constant":
+            return torch.ones_like(rewards)
+        own = torch.Generator().manual_seed((1_000_003 * torch.initial_seed() + 1) % 2**63)
         return rewards[torch.randperm(len(rewards), generator=own).to(rewards.device)]
 
     def legal_along(self, actions: Tensor) -> Tensor | None:
