@@ -10,6 +10,7 @@ import torch
 from rlseq.algos import Algorithm
 from rlseq.algos.mle import MLE
 from rlseq.algos.reinforce import Reinforce
+from rlseq.algos.sampled import Sampling
 from rlseq.batches import Batches
 from rlseq.decode import sample
 from rlseq.env import SequenceEnv
@@ -96,7 +97,7 @@ def reinforce(job: Job, precision: str = "fp32") -> Repetition:
     task = Lines(batch, WORDS, LENGTH, judged=True)
     stage = Stage(FOREVER, lr=1e-4, batch=sources(job), clip=1.0, every=FOREVER)
     policy = endless(make_policy(task.sizes, transformer(0.0)))
-    made = trainer(job, task, policy, Reinforce(k=ANSWERS), stage, precision)
+    made = trainer(job, task, policy, Reinforce(Sampling(k=ANSWERS)), stage, precision)
 
     def repetition() -> float:
         made.update(lambda step: batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rlseq.algos.mle import MLE
 from rlseq.algos.reinforce import Reinforce
+from rlseq.algos.sampled import Sampling
 from rlseq.nn.policy import Shape, make_policy
 from rlseq.train import Stage
 
@@ -35,7 +36,7 @@ def reinforce(job: Job, worth: str = "area") -> Repetition:
     task = Points(instances(job), POINTS, STEPS if worth == "area" else POINTS, worth)
     stage = Stage(FOREVER, lr=1e-4, batch=instances(job), clip=1.0, every=FOREVER)
     policy = make_policy(task.sizes, network(glimpse=worth == "tour"))
-    made = trainer(job, task, policy, Reinforce(k=1, baseline="greedy"), stage, "fp32")
+    made = trainer(job, task, policy, Reinforce(Sampling(k=1), baseline="greedy"), stage, "fp32")
 
     def repetition() -> float:
         made.update(lambda step: task.ready)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import types
 import typing
@@ -59,18 +60,38 @@ def _nested(kind: type, value: object, where: str) -> object:
         return value
     if not isinstance(value, Mapping) and getattr(kind, "bare", None):
         value = {kind.bare: value}
-    options = _checked(kind, value, where)
+    return _made(kind, _checked(kind, value, where), where)
+
+
+def _made(make: typing.Callable[..., T], options: dict[str, object], where: str) -> T:
+    """The dataclass; what it says of its options is led by where they stand."""
     try:
-        return kind(**options)
+        return make(**options)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def _hints(make: typing.Callable) -> dict[str, object]:
+    return typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
+
+
+def _flat(make: typing.Callable) -> dict[str, type]:
+    """Parameters whose options stand among those of `make` itself, and their dataclasses."""
+    groups = {name: _group(kind) for name, kind in _hints(make).items() if name in inspect.signature(make).parameters}
+    return {name: group for name, group in groups.items() if getattr(group, "flat", False)}
+
+
+def names(make: typing.Callable) -> list[str]:
+    """The names of all options that `make` takes from a configuration."""
+    flat = _flat(make)
+    return [one for name in inspect.signature(make).parameters for one in (names(flat[name]) if name in flat else [name])]
 
 
 def build(make: typing.Callable[..., T], options: Mapping[str, object], where: str) -> T:
     """Call `make` with options from a configuration; `where` is the config group that an error names.
 
     An option whose type is a dataclass takes a mapping of its own options, or one bare value for the option that the
-    dataclass names in its class variable `bare`.
+    dataclass names in its class variable `bare`; one that says `flat` lends its options to those of `make`.
     Raises ValueError for an unknown option (with the nearest known name), a missing one, one of the wrong type, or
     where one value came instead of options.
     """
@@ -81,9 +102,13 @@ def _checked(make: typing.Callable[..., T], options: Mapping[str, object], where
     """The options with those within options built; raises as `build`."""
     if not isinstance(options, Mapping):
         raise ValueError(f"{where}={options!r} is a group of options, such as {where}.NAME=VALUE")
-    signature = inspect.signature(make)
-    hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
-    known, ready = list(signature.parameters), {}
+    signature, hints, known, ready = inspect.signature(make), _hints(make), names(make), {}
+    for one, group in _flat(make).items():
+        inner = {name: value for name, value in options.items() if name in names(group)}
+        if inner:
+            default = signature.parameters[one].default
+            ready[one] = _made(functools.partial(dataclasses.replace, default), _checked(group, inner, where), where)
+        options = {name: value for name, value in options.items() if name not in inner}
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {where}.{name}={value}{nearest(name, known)}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ def truncated(logp: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: flo
     The nucleus is the smallest set of likeliest actions with at least mass `top_p` (Holtzman et al. 2020).
     """
     if temperature != 1.0:
-        logp = (logp / temperature).clamp(min=NEVER).log_softmax(-1)
+        logp = (logp / temperature).masked_fill(logp < NEVER / 2, NEVER).log_softmax(-1)
     if 0 < top_k < logp.shape[1]:
         least = logp.topk(top_k, dim=1).values[:, -1:]
         logp = logp.masked_fill(logp < least, NEVER).log_softmax(-1)
@@ -83,16 +84,24 @@ def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
 
 
 @torch.no_grad()
-def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.0, top_k: int = 0,
-           top_p: float = 1.0) -> Rollout:
-    """k answers to each loaded problem, drawn from pi (or its truncation); `logp` is under what drew them."""
+def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+           given: tuple[Tensor, Tensor] | None = None) -> Rollout:
+    """k answers to each loaded problem, drawn from pi, or from pi^(1/temperature), truncated.
+
+    `logp` is under what drew them, and so is their score by `policy.score`: the rollout keeps the temperature, and what
+    was cut off is not legal in it. `given`: actions [N, T] and how many of each row [N] are taken instead of drawn.
+    """
     check_sampling(temperature, top_k, top_p)
-    plain = temperature == 1.0 and not top_k and top_p == 1.0
+    cut = top_k > 0 or top_p < 1.0
+    plain = temperature == 1.0 and not cut
 
     def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
         p = logits.softmax(-1) if plain else truncated(logits.log_softmax(-1), temperature, top_k, top_p).exp()
-        return draw(p, _uniform(env)), p
-    return _roll(policy, env, k, choose)
+        action = draw(p, _uniform(env))
+        if given is not None and env.steps < given[0].shape[1]:
+            action = torch.where(env.steps < given[1][env.rows], given[0][env.rows, env.steps], action)
+        return action, p
+    return replace(_roll(policy, env, k, choose, cut), temperature=temperature)
 
 
 @torch.no_grad()
@@ -119,8 +128,12 @@ def sample_and_greedy(policy: Policy, env: SequenceEnv, k: int) -> tuple[Rollout
     return share(slice(0, k)), share(slice(k, k + 1))
 
 
-def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Rollout:
-    """Answers by `choose(logits [N, A]) -> actions [N] and the p [N, A] they came from`; rows in play only."""
+def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], tuple[Tensor, Tensor]],
+          cut: bool = False) -> Rollout:
+    """Answers by `choose(logits [N, A]) -> actions [N] and the p [N, A] they came from`; rows in play only.
+
+    With `cut`, actions of probability 0 count as not legal.
+    """
     memory.keep()
     env.begin(k)
     state = policy.start(policy.encode(env.batch), k)
@@ -133,6 +146,7 @@ def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], t
             logits, state = player.logits(state, action, legal)
             action, p = choose(logits)
             chances.append(_spread(p.gather(1, action.unsqueeze(1)).squeeze(1), rows, env.num_envs, 1.0))
+            legal = p > 0 if cut else legal
             legals.append(None if legal is None else _spread(legal, rows, env.num_envs, True))
             env.advance(action)
             if env.steps % look == 0 and env.steps < env.horizon:

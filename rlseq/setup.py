@@ -103,7 +103,9 @@ def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
     for split in ("train", "dev", *tests):
         if not len(task.examples(split)):
             raise ValueError(f"split {split} of task {name} is empty; look at task.data and task.path")
-    return Setup(config, names, task, shape, algos.make(config["algo"]), build(Stage, plan["pretrain"], "plan.pretrain"),
+    algorithm = algos.make(config["algo"])
+    algorithm.suits(task)
+    return Setup(config, names, task, shape, algorithm, build(Stage, plan["pretrain"], "plan.pretrain"),
                  finetune, build(Decoding, config["decode"], "decode"), tests, device, plan["test"])
 
 

@@ -82,6 +82,12 @@ class Task(ABC):
     def reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
         """Worth of answers [N, T] with mask [N, T] (True through STOP) -> [N] float in [0, 1]; a reference earns 1."""
 
+    def prefix_reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
+        """Worth of every prefix of answers [N, T], as if it ended there -> [N, T]; only where `has_prefix_reward`."""
+        raise TypeError(f"{type(self).__name__} gives no rewards of prefixes")
+
+    has_prefix_reward: ClassVar[bool] = False
+
     @abstractmethod
     def parse(self, line: str) -> object:
         """A line of `rlseq.predict`'s input -> a raw problem without reference; raises ValueError with what is wrong."""
@@ -134,6 +140,14 @@ class Mean:
 
     def score(self, total: np.ndarray) -> float:
         return float(self.scale * total[0] / total[1]) if total[1] else float("nan")
+
+
+def prefixes(reward: Callable[[Batch, Tensor, Tensor], Tensor], batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
+    """`Task.prefix_reward` from a reward that can be asked of unfinished answers: N * T of them, in one call."""
+    rows, steps = actions.shape
+    shown = mask.unsqueeze(1) & torch.ones(steps, steps, dtype=torch.bool, device=mask.device).tril()       # [N, T, T]
+    every = actions.unsqueeze(1).expand(-1, steps, -1)
+    return reward(batch, every.flatten(0, 1), shown.flatten(0, 1)).view(rows, steps)
 
 
 def problem_rows(batch: Batch, rows: int, device: torch.device | None = None) -> Tensor:

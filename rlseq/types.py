@@ -78,13 +78,14 @@ class Rollout:
     actions: Tensor                # [N, T] long
     mask: Tensor                   # [N, T] bool, True through STOP
     logp: Tensor                   # [N, T] under the policy that drew them
-    reward: Tensor                 # [N, T]
+    reward: Tensor                 # [N, T] as the algorithm takes it: shaped, scaled, less the price of KL
     weight: Tensor                 # [N, T] coefficient of log pi in the loss
-    legal: Tensor | None = None    # [N, T, A] bool; None when all is legal
+    legal: Tensor | None = None    # [N, T, A] bool, what could be drawn; None when all could
     fed: Tensor | None = None      # [N, T] what the decoder is fed in place of `actions` (scheduled sampling)
     k: int = 1
+    temperature: float = 1.0       # of the distribution that drew, and by which the answers are scored
     log: dict[str, Tensor] = field(default_factory=dict)   # scalars seen while collecting
-    extra: dict[str, Tensor] = field(default_factory=dict)  # named [N, T]: what an algorithm's loss needs besides
+    extra: dict[str, Tensor] = field(default_factory=dict)  # named [N, T], or scalars: what a loss needs besides
 
     def grouped(self, rows: Tensor) -> Tensor:
         """[N, ...] -> [B, k, ...]."""
@@ -97,7 +98,7 @@ class Rollout:
         cut = {one.name: taken(getattr(self, one.name)) for one in fields(self)
                if isinstance(getattr(self, one.name), Tensor)}
         return replace(self, batch=self.batch.take(problems), **cut,
-                       extra={name: taken(value) for name, value in self.extra.items()})
+                       extra={name: taken(value) if value.dim() else value for name, value in self.extra.items()})
 
 
 @dataclass(frozen=True)

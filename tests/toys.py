@@ -10,11 +10,11 @@ import yaml
 from torch import Tensor
 
 from rlseq import algos, tasks
-from rlseq.build import build
+from rlseq.build import build, names
 from rlseq.env import SequenceEnv, through_stop
 from rlseq.nn.policy import Policy, Shape, make_policy
 from rlseq.paths import CONF
-from rlseq.task import Mean, Task, problem_rows
+from rlseq.task import Mean, Task, prefixes, problem_rows
 from rlseq.types import STOP, Batch, Sizes, pad
 
 TINY = {"width": 8, "heads": 2, "feedforward": 12, "dropout": 0.0, "encoder_layers": 1, "decoder_layers": 1}
@@ -53,7 +53,7 @@ def tiny_policy(shape: Shape, sizes: Sizes, seed: int = 0, scale: float = 1.0) -
 def algorithm_of(name: str, policy: Policy, changes: dict[str, object]) -> algos.Algorithm:
     """conf/algo/<name>.yaml in float64 with those `changes` that the algorithm has an option for."""
     options = configured("algo")[name]
-    known = algos.make(options).__dict__
+    known = names(algos.kind_of(str(options["kind"])))
     made = algos.make({**options, **{key: value for key, value in changes.items() if key in known}})
     torch.manual_seed(1)
     made.prepare(policy)
@@ -62,7 +62,7 @@ def algorithm_of(name: str, policy: Policy, changes: dict[str, object]) -> algos
 
 def is_sampler(name: str) -> bool:
     """Whether the algorithm draws answers of its own (it has `k` of them)."""
-    return hasattr(algos.make(configured("algo")[name]), "k")
+    return "k" in names(algos.kind_of(str(configured("algo")[name]["kind"])))
 
 
 class Table(Task):
@@ -121,6 +121,11 @@ class Table(Task):
         place = (self.words + 1) ** torch.arange(actions.shape[1])
         code = ((actions + 1) * mask * place).sum(1)
         return self.worth[batch.extra["problem"][problem_rows(batch, len(actions))], code]
+
+    has_prefix_reward = True
+
+    def prefix_reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
+        return prefixes(self.reward, batch, actions, mask)
 
     def parse(self, line: str) -> int:
         return int(line)

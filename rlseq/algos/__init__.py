@@ -8,7 +8,12 @@ from .base import Algorithm
 
 def make(options: dict[str, object]) -> Algorithm:
     """An algorithm from its options; `kind` names the module that holds the one class derived from Algorithm."""
-    kind = str(options.get("kind", ""))
+    given = {name: value for name, value in options.items() if name != "kind"}
+    return build(kind_of(str(options.get("kind", ""))), given, where="algo")
+
+
+def kind_of(kind: str) -> type[Algorithm]:
+    """The one class derived from Algorithm in a module; raises KeyError where there is none."""
     name = kind if "." in kind else f"{__name__}.{kind}"
     try:
         module = importlib.import_module(name)
@@ -18,4 +23,4 @@ def make(options: dict[str, object]) -> Algorithm:
              if isinstance(one, type) and issubclass(one, Algorithm) and one.__module__ == name]
     if len(found) != 1:
         raise KeyError(f"{name} must hold exactly one class derived from Algorithm, it holds {len(found)}")
-    return build(found[0], {name: value for name, value in options.items() if name != "kind"}, where="algo")
+    return found[0]

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from .. import dist
 from ..env import SequenceEnv
 from ..nn.policy import Policy
+from ..task import Task
 from ..types import Rollout, Scores
 
 Normalise = Literal["token", "sequence", "sum", "constant"]
@@ -23,6 +24,9 @@ class Algorithm(nn.Module):
     dropout: bool = True     # whether the scoring pass drops out; off where answers must be scored as they were drawn
     passes: int = 1          # gradient steps on what one `collect` gave
     bias: str = ""           # why its expected gradient is not that of the expected reward, where that is by design
+
+    def suits(self, task: Task) -> None:
+        """Raises ValueError where the task lacks what the algorithm asks for; called before any work."""
 
     def prepare(self, policy: Policy) -> None:
         """Build what depends on the policy's width; called once, before the optimiser is made."""
@@ -64,12 +68,17 @@ def with_reference(rollout: Rollout, env: SequenceEnv, weight: float) -> Rollout
                         for one in (drawn, given))
         return torch.cat([rollout.grouped(drawn), given.unsqueeze(1)], 1).flatten(0, 1)
 
+    kept = {name: join(one, torch.zeros_like(gold.logp), 0.0) if one.dim() > 1 else one
+            for name, one in rollout.extra.items()}
+    legal = gold.legal
+    if legal is None and rollout.legal is not None:                                  # what was cut off when drawing
+        legal = torch.ones(*gold.actions.shape, rollout.legal.shape[2], dtype=torch.bool, device=gold.mask.device)
     return replace(
         rollout, actions=join(rollout.actions, gold.actions, 0), mask=join(rollout.mask, gold.mask, False),
         logp=join(rollout.logp, gold.logp, 0.0), reward=join(rollout.reward, gold.reward, 0.0),
         weight=join(rollout.weight, gold.weight * weight, 0.0), k=rollout.k + 1,
         fed=None if rollout.fed is None else join(rollout.fed, gold.actions, 0),
-        legal=None if rollout.legal is None else join(rollout.legal, gold.legal, True))
+        legal=None if rollout.legal is None else join(rollout.legal, legal, True), extra=kept)
 
 
 def foreseen(rollout: Rollout, normalise: Normalise) -> Tensor | None:
@@ -79,17 +88,21 @@ def foreseen(rollout: Rollout, normalise: Normalise) -> Tensor | None:
 
 def weighted_nll(scores: Scores, rollout: Rollout, normalise: Normalise, rows: int | None = None,
                  constant: int = 1) -> Tensor:
-    """sum_n sum_t w_nt (-log pi_nt), divided by normalise:
+    """sum_n sum_t w_nt (-log pi_nt), divided as in `normalised`."""
+    return normalised(-(scores.logp * rollout.weight * rollout.mask), rollout.mask, normalise, rows, constant)
+
+
+def normalised(losses: Tensor, mask: Tensor, normalise: Normalise, rows: int | None = None, constant: int = 1) -> Tensor:
+    """The sum of losses [N, T], 0 outside of mask [N, T], divided by normalise:
 
         sum        the rows: the mean over answers of the sum over tokens (the unbiased policy gradient)
         constant   the rows times a constant length, the same for short and long answers (Liu et al. 2025)
         sequence   the rows, each token by its answer's length first
         token      all real tokens of all ranks (the usual cross-entropy)
     """
-    losses = -(scores.logp * rollout.weight * rollout.mask)
     rows = rows or len(losses)
     if normalise == "token":
-        return losses.sum() / dist.mean(rollout.mask.sum().to(losses.dtype))
+        return losses.sum() / dist.mean(mask.sum().to(losses.dtype))
     if normalise == "sequence":
-        return (losses.sum(1) / rollout.mask.sum(1)).sum() / rows
+        return (losses.sum(1) / mask.sum(1)).sum() / rows
     return losses.sum() / (rows * (constant if normalise == "constant" else 1))

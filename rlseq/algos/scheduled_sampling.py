@@ -1,17 +1,12 @@
 """Scheduled sampling (Bengio et al. 2015): the decoder is fed its own guesses with a rate that grows.
 
-The share of gold inputs at progress p in [0, 1], g its value at the end:
-
-    linear           1 - (1 - g) p
-    exponential      g^p
-    inverse_sigmoid  s(p) = 1 / (1 + exp(10 (p - 1/2))), moved to run from 1 to g
+`gold` is the schedule of the share of inputs that are gold: the epsilon of the paper, with its three decays.
 
 A recurrent decoder draws its guesses step by step, each after what was fed before it; a Transformer takes two passes
 (Mihaylova and Martins 2019): the first, fed the reference, gives the guesses; the second is fed the mixture. No
 gradient flows through the guesses. Departs from the papers: the decay is over progress, so that it fits any budget.
 """
 
-import math
 from dataclasses import replace
 from typing import Literal
 
@@ -24,41 +19,27 @@ from ..env import SequenceEnv
 from ..nn.decoders import RecurrentDecoder
 from ..nn.linear import constant_weights
 from ..nn.policy import Policy
+from ..schedule import Schedule
 from ..types import Rollout
 from .base import Algorithm, Normalise, reference
 from .mle import check_smoothing, smoothed_nll
-
-Decay = Literal["linear", "exponential", "inverse_sigmoid"]
-
-
-def gold_share(decay: Decay, progress: float, end: float) -> float:
-    """The share of gold inputs, from 1 at progress 0 to `end` at progress 1."""
-    if decay == "linear":
-        return 1 - (1 - end) * progress
-    if decay == "exponential":
-        return end**progress
-
-    def sigmoid(p: float) -> float:
-        return 1 / (1 + math.exp(10 * (p - 0.5)))
-    fallen = (sigmoid(0.0) - sigmoid(progress)) / (sigmoid(0.0) - sigmoid(1.0))
-    return 1 - (1 - end) * fallen
 
 
 class ScheduledSampling(Algorithm):
     """References as targets, own guesses among the inputs."""
 
-    def __init__(self, decay: Decay = "inverse_sigmoid", end: float = 0.5, guess: Literal["sample", "argmax"] = "sample",
+    def __init__(self, gold: Schedule = Schedule(1.0, 0.5, "inverse_sigmoid"), guess: Literal["sample", "argmax"] = "sample",
                  label_smoothing: float = 0.0, normalise: Normalise = "token") -> None:
         super().__init__()
         check_smoothing(label_smoothing)
-        if not (0 <= end <= 1) or (end == 0 and decay == "exponential"):
-            raise ValueError(f"algo.end={end}, the last share of gold inputs, must lie in [0, 1], above 0 if exponential")
-        self.decay, self.end, self.guess = decay, end, guess
+        if gold.within("algo.gold", 0, 1).ends == (1, 1):
+            raise ValueError("algo.gold=1 feeds the references throughout, which is algo=mle; let it fall below 1")
+        self.gold, self.guess = gold, guess
         self.label_smoothing, self.normalise = label_smoothing, normalise
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
         rollout = reference(env)
-        rate = 1 - gold_share(self.decay, progress, self.end)
+        rate = 1 - self.gold(progress)
         if rate == 0:
             return replace(rollout, log={"rate": torch.tensor(0.0)})
         rows, steps = rollout.actions.shape

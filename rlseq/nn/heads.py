@@ -25,6 +25,11 @@ def log_probabilities(logits: Tensor, legal: Tensor | None) -> Tensor:
     return allowed(logits, legal).log_softmax(-1)
 
 
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Logits divided by the temperature, and not touched by one of 1."""
+    return logits if temperature == 1.0 else logits / temperature
+
+
 def _judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """log p [..., A] -> log p of the actions, entropy, mean log p over the actions that are possible."""
     possible = logp > NEVER / 2
@@ -55,10 +60,11 @@ class Head(nn.Module):
         return None
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None) -> Scores:
+              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0) -> Scores:
         """Log-probability of the actions taken [N, T]; with `detail` their entropy and smoothing term as well.
 
-        `foreseen` [N, T] is what its gradient will be up to a factor, for heads that can use that.
+        `foreseen` [N, T] is what its gradient will be up to a factor, for heads that can use that; logits are divided
+        by `temperature`.
         """
         columns = max(1, CHUNK // max(1, states.shape[0] * memory.batch.num_actions))
         parts = []
@@ -66,7 +72,7 @@ class Head(nn.Module):
             cut = slice(start, start + columns)
 
             def part(states, actions, legal):
-                logp = log_probabilities(self.logits(states, memory, keys), legal)
+                logp = log_probabilities(tempered(self.logits(states, memory, keys), temperature), legal)
                 return _judged(logp, actions, legal) if detail else (
                     logp.gather(-1, actions.unsqueeze(-1)).squeeze(-1),)
 
@@ -94,12 +100,13 @@ class Vocabulary(Head):
         return product(states, self.words.weight, self.bias)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None) -> Scores:
+              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0) -> Scores:
         """As every head, but in blocks and without padding: only real steps meet the vocabulary."""
         real = mask.flatten().nonzero().squeeze(1)
         states, actions, legal, foreseen = (None if one is None else one.flatten(0, 1).index_select(0, real)
                                             for one in (states, actions, legal, foreseen))
-        found = chosen(states, self.words.weight, self.bias, actions, legal, detail, foreseen)
+        found = chosen(tempered(states, temperature), self.words.weight, tempered(self.bias, temperature), actions, legal,
+                       detail, foreseen)
         logp, *more = (one.new_zeros(mask.numel()).index_copy(0, real, one).view(mask.shape) for one in found)
         return Scores(logp, *([more[0], None, more[1]] if detail else []))
 
@@ -181,10 +188,10 @@ class Copy(Head):
         return mixed.clamp(min=1e-37).log().masked_fill(mixed == 0, NEVER)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None) -> Scores:
-        """The mixture of the actions taken alone, which needs no [N, T, A] scatter unless legality or detail does."""
-        if legal is not None or detail:
-            return super().score(states, memory, keys, actions, mask, legal, detail)
+              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0) -> Scores:
+        """The mixture of the actions taken alone, without an [N, T, A] scatter unless legality, detail or temperature ask."""
+        if legal is not None or detail or temperature != 1.0:
+            return super().score(states, memory, keys, actions, mask, legal, detail, None, temperature)
         write, copy, attention = self._parts(states, memory, keys)
         size = len(self.write.words.weight)
         words = self.write.score(states, memory, None, actions.clamp(max=size - 1), mask, None, False).logp + write

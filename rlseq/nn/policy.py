@@ -12,7 +12,7 @@ from ..types import Batch, Rollout, Scores, Sizes
 from .attention import Kind
 from .decoders import Keys, Past, RecurrentDecoder, TransformerDecoder
 from .encoders import Memory, Positions, RecurrentEncoder, Source, TransformerEncoder
-from .heads import Copy, Head, Pointer, Vocabulary, allowed, log_probabilities
+from .heads import Copy, Head, Pointer, Vocabulary, allowed, log_probabilities, tempered
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,16 @@ class Policy(nn.Module):
 
     def forward(self, memory: Memory, actions: Tensor, mask: Tensor, legal: Tensor | None = None,
                 fed: Tensor | None = None, detail: bool = False, attend: bool = False,
-                foreseen: Tensor | None = None) -> Scores:
+                foreseen: Tensor | None = None, temperature: float = 1.0) -> Scores:
         """Score answers [N, T] in one parallel pass; carries gradient.
 
         `fed` [N, T] replaces the actions the decoder sees as its past; `detail` adds entropy and the smoothing term,
         `attend` the attention [N, T, S]: the head's own if it points, else the decoder's (None if there is none);
-        `foreseen` as in `Head.score`.
+        `foreseen` and `temperature` as in `Head.score`.
         """
         states, attention, head_keys = self._decode(memory, actions if fed is None else fed, mask, attend)
-        scores = replace(self.head.score(states, memory, head_keys, actions, mask, legal, detail, foreseen), states=states)
+        scores = self.head.score(states, memory, head_keys, actions, mask, legal, detail, foreseen, temperature)
+        scores = replace(scores, states=states)
         if attend:
             own = self.head.attention(states, memory, head_keys)
             scores = replace(scores, attention=attention if own is None else own)
@@ -112,14 +113,14 @@ class Policy(nn.Module):
 
     def score(self, rollout: Rollout, detail: bool = False, attend: bool = False,
               foreseen: Tensor | None = None) -> Scores:
-        """Score the answers of a rollout; carries gradient. `foreseen` as in `Head.score`."""
+        """Score the answers of a rollout under what drew them; carries gradient. `foreseen` as in `Head.score`."""
         return self(self.encode(rollout.batch), rollout.actions, rollout.mask, rollout.legal, rollout.fed, detail, attend,
-                    foreseen)
+                    foreseen, rollout.temperature)
 
-    def log_probs(self, memory: Memory, actions: Tensor, legal: Tensor | None = None) -> Tensor:
+    def log_probs(self, memory: Memory, actions: Tensor, legal: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Log-probabilities of all actions at every step [N, T, A]: exact, and large where A is a vocabulary."""
         states, _, head_keys = self._decode(memory, actions, None, False)
-        return log_probabilities(self.head.logits(states, memory, head_keys), legal)
+        return log_probabilities(tempered(self.head.logits(states, memory, head_keys), temperature), legal)
 
     def start(self, memory: Memory, k: int) -> State:
         """N = B*k rows before their first action."""

@@ -166,6 +166,11 @@ class Task(task.Task):
         return torch.tensor([worth(text, own) if own else 0.0 for text, own in zip(texts, references_of(batch, len(texts)))],
                             device=actions.device)
 
+    has_prefix_reward = True
+
+    def prefix_reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
+        return task.prefixes(self.reward, batch, actions, mask)
+
     def parse(self, line: str) -> Example:
         return Example(line)
 

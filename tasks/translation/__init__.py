@@ -131,6 +131,11 @@ class Task(rlseq.task.Task):
         return torch.tensor([worth(text, own) if own else 0.0 for text, own in zip(texts, references_of(batch, len(texts)))],
                             device=actions.device)
 
+    has_prefix_reward = True
+
+    def prefix_reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
+        return rlseq.task.prefixes(self.reward, batch, actions, mask)
+
     def parse(self, line: str) -> Pair:
         return Pair(clean(line), ())
 

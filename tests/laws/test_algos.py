@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from rlseq import algos
-from rlseq.algos.reinforce import Reinforce
 from tests.toys import (
     TINY,
     Table,
@@ -35,7 +34,7 @@ def policy_for(task, shape="lstm"):
 
 
 def reinforce(policy, **options):
-    algorithm = Reinforce(**{"k": 2, **options})
+    algorithm = algos.make({"kind": "reinforce", "k": 2, **options})
     torch.manual_seed(1)
     algorithm.prepare(policy)
     return algorithm.double()
@@ -156,8 +155,8 @@ def test_mle_weight_adds_the_references_log_likelihood(normalise, dictate):
     same(gradient(expected_loss(algorithm, task, env, policy, dictate), policy), wanted)
 
 
-def test_the_entropy_bonus_is_the_mean_entropy_of_the_visited_steps(dictate):
-    # its gradient is taken at the steps that were visited, not through the visiting, and answers of the two are pooled
+def test_the_entropy_bonus_is_the_entropy_of_the_visited_steps(dictate):
+    # its gradient is taken at the steps that were visited, not through the visiting
     task = Table(rule=True, steps=2)
     env, policy = loaded(task, [4]), policy_for(task)
     algorithm = reinforce(policy, entropy=0.1)
@@ -167,7 +166,7 @@ def test_the_entropy_bonus_is_the_mean_entropy_of_the_visited_steps(dictate):
         legal = env.legal_along(actions)
         logp = policy.log_probs(policy.encode(env.batch), actions, legal)
         spread = -(logp.exp() * logp).masked_fill(~legal, 0.0).sum(2)
-        bonus = bonus + probability * (spread * mask).sum() / mask.sum()
+        bonus = bonus + probability * (spread * mask).sum() / 2
     wanted = -gradient(worth(task, env, policy), policy) - 0.1 * gradient(bonus, policy)
     same(gradient(expected_loss(algorithm, task, env, policy, dictate), policy), wanted)
 
@@ -192,7 +191,7 @@ def test_the_critic_learns_and_leaves_the_policy_alone(dictate):
 def test_the_moving_mean_is_of_earlier_batches_only(dictate):
     task = Table(steps=2)
     env, policy = loaded(task, [4]), policy_for(task)
-    algorithm = Reinforce(k=2, baseline="mean")
+    algorithm = algos.make({"kind": "reinforce", "k": 2, "baseline": "mean"})
     actions, mask = all_answers(task, env.batch)
     reward = task.reward(env.batch, actions, mask)
     history = []
@@ -218,7 +217,9 @@ def with_garbage(rollout):
     changed["actions"] = torch.where(after, 2, changed["actions"])
     changed["weight"] = torch.where(after, 3.0, changed["weight"])
     changed["fed"] = None if changed["fed"] is None else torch.where(after, 2, changed["fed"])
-    return type(rollout)(rollout.batch, **changed, k=rollout.k, log=rollout.log)
+    extra = {name: torch.where(after, -3.0, longer(one, 0.0)) if one.dim() > 1 else one
+             for name, one in rollout.extra.items()}
+    return replace(rollout, **changed, extra=extra)
 
 
 @pytest.mark.parametrize("shape", ["lstm", "lstm with a rule", "transformer", "pointer"])

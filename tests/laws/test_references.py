@@ -59,7 +59,7 @@ def test_mle_is_the_plain_formula(shape, rule, smoothing, normalise):
 
 
 def sampling(**options):
-    return make({"kind": "scheduled_sampling", "decay": "linear", "end": 0.4, **options})
+    return make({"kind": "scheduled_sampling", "gold": {"kind": "linear", "start": 1, "end": 0.4}, **options})
 
 
 @pytest.mark.parametrize("shape", SHAPES)

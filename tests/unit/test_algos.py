@@ -1,15 +1,14 @@
-"""Parts of algorithms by hand: baselines, normalisation, decay, what is refused."""
-
-import math
+"""Parts of algorithms by hand: baselines, normalisation, what is refused."""
 
 import pytest
 import torch
 
 from rlseq import algos
 from rlseq.algos.base import weighted_nll, with_reference
-from rlseq.algos.reinforce import Reinforce, leave_one_out, to_go
-from rlseq.algos.scheduled_sampling import gold_share
+from rlseq.algos.reinforce import Reinforce
+from rlseq.algos.sampled import Sampling, leave_one_out, to_go
 from rlseq.nn.policy import Shape
+from rlseq.schedule import Schedule
 from rlseq.types import Batch, Rollout, Scores
 from tests.toys import TINY, Table, loaded, tiny_policy
 
@@ -43,7 +42,7 @@ def test_losses_are_normalised_as_said(normalise, constant, wanted):
 def test_references_join_as_the_last_answer_of_each_problem():
     task = Table(words=4, steps=4, rule=True)
     env, policy = loaded(task, [5, 4]), tiny_policy(Shape(head="vocabulary", **TINY), task.sizes)
-    algorithm = Reinforce(k=2, mle_weight=0.5)
+    algorithm = Reinforce(Sampling(k=2, mle_weight=Schedule(0.5)))
     rollout = algorithm.collect(policy, env, 0.0)
     assert rollout.k == 3 and len(rollout.actions) == 6
     gold = rollout.grouped(rollout.actions)[:, -1]
@@ -52,31 +51,18 @@ def test_references_join_as_the_last_answer_of_each_problem():
     assert rollout.grouped(rollout.weight * rollout.mask)[:, -1].amax() == 0.5 * 2
     legal = rollout.legal.gather(2, rollout.actions.unsqueeze(2)).squeeze(2)
     assert legal[rollout.mask].all()
-    drawn = Reinforce(k=2).collect(policy, env, 0.0)
+    drawn = Reinforce(Sampling(k=2)).collect(policy, env, 0.0)
     joined = with_reference(drawn, env, 1.0)
     assert torch.equal(joined.grouped(joined.weight)[:, :2, :drawn.weight.shape[1]], drawn.grouped(drawn.weight))
 
 
-@pytest.mark.parametrize("decay", ["linear", "exponential", "inverse_sigmoid"])
-def test_the_share_of_gold_falls_from_1_to_its_end(decay):
-    shares = [gold_share(decay, p / 10, 0.3) for p in range(11)]
-    assert shares[0] == 1.0 and shares[-1] == pytest.approx(0.3, abs=1e-12)
-    assert all(a > b for a, b in zip(shares, shares[1:]))
-
-
-def test_the_decays_are_the_written_ones():
-    assert gold_share("linear", 0.5, 0.5) == 0.75 and gold_share("exponential", 0.5, 0.25) == 0.5
-    def s(p):
-        return 1 / (1 + math.exp(10 * (p - 0.5)))
-    assert gold_share("inverse_sigmoid", 0.3, 0.0) == pytest.approx((s(0.3) - s(1)) / (s(0) - s(1)), abs=1e-12)
-
-
 @pytest.mark.parametrize(("options", "said"), [
-    ({"kind": "reinforce", "k": 1}, "needs k >= 2"), ({"kind": "reinforce", "k": 0, "baseline": "none"}, "needs k >= 1"),
+    ({"kind": "reinforce", "k": 1}, "needs k >= 2"), ({"kind": "reinforce", "k": 0}, "^algo: k=0 must be 1"),
     ({"kind": "reinforce", "baseline": "best"}, "one of none, mean, greedy, leave_one_out, learned"),
     ({"kind": "reinforce", "mle_weight": -1.0}, "must be 0 or more"), ({"kind": "mle", "label_smoothing": 1.0}, "lie in"),
-    ({"kind": "scheduled_sampling", "end": 0.0, "decay": "exponential"}, "above 0 if exponential"),
-    ({"kind": "scheduled_sampling", "end": 2.0}, "must lie in"), ({"kind": "coverage", "weight": -1.0}, "0 or more"),
+    ({"kind": "scheduled_sampling", "gold": {"start": 1, "end": 0, "kind": "exponential"}}, "algo.gold: an exponential"),
+    ({"kind": "scheduled_sampling", "gold": 2.0}, "algo.gold: 2.0 must lie in"),
+    ({"kind": "scheduled_sampling", "gold": 1}, "which is algo=mle"), ({"kind": "coverage", "weight": -1.0}, "0 or more"),
     ({"kind": "attention_reg", "weight": -1.0}, "0 or more"), ({"kind": "mle", "k": 2}, "unknown option algo.k=2")])
 def test_options_that_make_no_sense_are_one_line(options, said):
     with pytest.raises(ValueError, match=said) as error:
@@ -103,13 +89,13 @@ def test_an_algorithm_may_live_in_a_package_of_yours(tmp_path, monkeypatch):
 def test_what_reinforce_logs_is_what_it_saw():
     task = Table(words=4, steps=4)
     env, policy = loaded(task, [5, 4]), tiny_policy(Shape(head="vocabulary", **TINY), task.sizes)
-    rollout = Reinforce(k=3, baseline="greedy").collect(policy, env, 0.0)
+    rollout = Reinforce(Sampling(k=3), baseline="greedy").collect(policy, env, 0.0)
     reward, log = rollout.grouped(rollout.reward.sum(1)), rollout.log
     assert float(log["reward"]) == pytest.approx(float(reward.mean()))
     assert float(log["spread"]) == pytest.approx(float(reward.std(1).mean()))
     assert float(log["length"]) == pytest.approx(float(rollout.mask.sum() / 6))
     assert int(log["sampled_tokens"]) > int(rollout.mask.sum()), "the greedy answer costs tokens as well"
-    _, found = Reinforce(k=3).loss(policy, rollout)
+    _, found = Reinforce(Sampling(k=3)).loss(policy, rollout)
     assert float(found["off_policy"]) < 1e-12 and float(found["sampled_nll"]) > 0
-    one = Reinforce(k=1, baseline="none").collect(policy, loaded(task, [5]), 0.0)
+    one = Reinforce(Sampling(k=1), baseline="none").collect(policy, loaded(task, [5]), 0.0)
     assert float(one.log["spread"]) == 0.0
