@@ -193,15 +193,16 @@ def repeats(prefix: Tensor, n: int, actions: int) -> Tensor:
 @torch.no_grad()
 @constant_weights()
 def beam(policy: Policy, env: SequenceEnv, width: int = 5, length_penalty: float = 1.0,
-         no_repeat: int = 0) -> tuple[Rollout, Tensor]:
-    """The best of `width` partial answers kept at every step, one answer a problem, and its score [B].
+         no_repeat: int = 0, keep: int = 1) -> tuple[Rollout, Tensor]:
+    """The best of `width` partial answers kept at every step; the best `keep` of them for each problem, and their scores [N].
 
         score = sum_t log p_t / T^length_penalty            (0: the plain sum; Wu et al. 2016 use another form)
 
-    Finished answers stay in the beam and compete by score; `no_repeat` forbids a second n-gram of that size.
+    Finished answers stay in the beam and compete by score; `no_repeat` forbids a second n-gram of that size. Where there are
+    fewer answers than `keep`, the rest score below NEVER / 2.
     """
-    if width < 1:
-        raise ValueError(f"beam width {width} must be at least 1")
+    if not 1 <= keep <= width:
+        raise ValueError(f"beam width {width} must be at least 1, and at least the {keep} answers that are kept of it")
     env.begin(width)
     batch, problems, actions = env.batch, len(env.batch), env.batch.num_actions
     state = policy.start(policy.encode(batch), width)
@@ -231,12 +232,12 @@ def beam(policy: Policy, env: SequenceEnv, width: int = 5, length_penalty: float
         if bool(done.all()):
             break
     score = total / lengths.view(problems, width).pow(length_penalty)
-    best = score.argmax(1)
-    chosen = prefix.view(problems, width, -1)[torch.arange(problems), best]
+    best = score.topk(keep, dim=1).indices                                                     # [B, keep]
+    chosen = prefix[(best + torch.arange(problems, device=env.device).unsqueeze(1) * width).flatten()]
     mask = through_stop(chosen)
     reward = env.worth(chosen, mask).unsqueeze(1) * last_step(mask)
     nothing = torch.zeros_like(reward)
-    return Rollout(batch, chosen, mask, nothing, reward, nothing), score.gather(1, best.unsqueeze(1)).squeeze(1)
+    return Rollout(batch, chosen, mask, nothing, reward, nothing, k=keep), score.gather(1, best).flatten()
 
 
 def last_step(mask: Tensor) -> Tensor:

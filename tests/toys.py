@@ -61,8 +61,8 @@ def algorithm_of(name: str, policy: Policy, changes: dict[str, object]) -> algos
 
 
 def is_sampler(name: str) -> bool:
-    """Whether the algorithm draws answers of its own (it has `k` of them)."""
-    return "k" in names(algos.kind_of(str(configured("algo")[name]["kind"])))
+    """Whether the algorithm draws answers of its own (it takes the options of `Sampling`)."""
+    return "off_policy" in names(algos.kind_of(str(configured("algo")[name]["kind"])))
 
 
 class Table(Task):

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .. import dist
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..schedule import Schedule
@@ -75,6 +76,6 @@ class Mixer(Algorithm):
         if self.value is not None:
             own = self.sampler.drawn(rollout)
             miss = (self._values(scores.states) - ahead(rollout.reward, rollout.mask)).square() * own
-            miss = miss.sum() / own.sum().clamp(min=1)
+            miss = miss.sum() / dist.mean(own.sum().float()).clamp(min=1)               # of all ranks
             loss, found["value_loss"] = loss + miss, miss.detach()
         return loss, found

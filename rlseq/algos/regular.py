@@ -90,6 +90,11 @@ def estimate(kind: Estimator, logp: Tensor, anchor: Tensor) -> Tensor:
     return {"k1": lambda: gap, "k2": lambda: gap.square() / 2, "k3": lambda: (-gap).exp() - 1 + gap}[kind]()
 
 
+def own_steps(rollout: Rollout) -> Tensor:
+    """The real steps [N, T] that were not given."""
+    return rollout.mask & (rollout.extra["given"] == 0) if "given" in rollout.extra else rollout.mask
+
+
 class Regular(nn.Module):
     """Prices KL and entropy: `collect` those in the reward, `loss` those in the loss. Off by default, and then free."""
 
@@ -117,25 +122,25 @@ class Regular(nn.Module):
     @torch.no_grad()
     def collect(self, policy: Policy, rollout: Rollout, progress: float) -> Rollout:
         """A rollout with weights and the anchor's scores kept, and its rewards less the price of KL and entropy there."""
-        reward, extra, log = rollout.reward, dict(rollout.extra), dict(rollout.log)
+        reward, extra, log, own = rollout.reward, dict(rollout.extra), dict(rollout.log), own_steps(rollout)
         if self.anchor is not None:
             anchor = extra["anchor"] = self.anchor.eval().score(rollout).logp * rollout.mask
             weight = extra["kl_weight"] = self.kl.weight(progress) * self.factors[0]
-            seen = dist.mean(((rollout.logp - anchor) * rollout.mask).sum(1).mean())
+            seen = dist.mean(((rollout.logp - anchor) * own).sum(1).mean())
             if self.kl.where != "loss":
-                reward = reward - weight * self._kl(policy, rollout, rollout.logp) * rollout.mask
+                reward = reward - weight * self._kl(policy, replace(rollout, extra=extra), rollout.logp) * own
             if self.kl.target:
                 self.factors[0] = adapted(self.factors[0], seen / self.kl.target - 1)
             log |= {"kl": seen, "kl_weight": weight}
         if not self.entropy.weight.off:
             weight = extra["entropy_weight"] = self.entropy.weight(progress) * self.factors[1]
-            seen = dist.mean(-(rollout.logp * rollout.mask).sum()) / dist.mean(rollout.mask.sum().float())
+            seen = dist.mean(-(rollout.logp * own).sum()) / dist.mean(own.sum().float()).clamp(min=1e-6)
             if self.entropy.where == "reward":
-                reward = reward - weight * rollout.logp * rollout.mask
+                reward = reward - weight * rollout.logp * own
             if self.entropy.target:                                     # worth more while less is seen
                 self.factors[1] = adapted(self.factors[1], 1 - seen / self.entropy.target)
             log |= {"entropy": seen, "entropy_weight": weight}
-        return replace(rollout, reward=reward.to(rollout.reward.dtype), extra=extra, log=log)
+        return replace(rollout, reward=reward, extra=extra, log=log)
 
     def loss(self, policy: Policy, scores: Scores, rollout: Rollout, drawn: Tensor, normalise: Normalise = "sum",
              rows: int | None = None, constant: int = 1) -> tuple[Tensor | float, dict[str, Tensor]]:
@@ -145,12 +150,12 @@ class Regular(nn.Module):
             spread = self._kl(policy, rollout, scores.logp) * drawn
             price = rollout.extra["kl_weight"] * normalised(self._worth(spread, rollout), rollout.mask, normalise, rows,
                                                             constant)
-            found["kl_step"] = spread.detach().sum() / drawn.sum()
+            found["kl_step"] = spread.detach().sum() / drawn.sum().clamp(min=1)
         if self.detail:
             spread = scores.entropy * drawn
             price = price - rollout.extra["entropy_weight"] * normalised(self._worth(spread, rollout), rollout.mask,
                                                                          normalise, rows, constant)
-            found["entropy"] = spread.detach().sum() / drawn.sum()
+            found["entropy"] = spread.detach().sum() / drawn.sum().clamp(min=1)
         return price, found
 
     @staticmethod

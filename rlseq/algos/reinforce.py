@@ -21,7 +21,7 @@ from ..nn.policy import Policy
 from ..task import Task
 from ..types import Rollout
 from .base import Algorithm, Normalise
-from .sampled import MOMENTUM, Sampler, Sampling, ahead, leave_one_out
+from .sampled import MOMENTUM, Sampler, Sampling, ahead, check_siblings, leave_one_out
 
 Baseline = Literal["none", "mean", "greedy", "leave_one_out", "learned"]
 
@@ -38,9 +38,8 @@ class Reinforce(Algorithm):
     def __init__(self, sampling: Sampling = Sampling(), baseline: Baseline = "leave_one_out",
                  normalise: Normalise = "sum", constant: int = 1) -> None:
         super().__init__()
-        if sampling.k < 2 and baseline == "leave_one_out":
-            raise ValueError(f"baseline leave_one_out needs k >= 2 answers per problem, got k={sampling.k}; set algo.k=2 or "
-                             "more, or another algo.baseline")
+        if baseline == "leave_one_out":
+            check_siblings(sampling.k)
         if constant < 1:
             raise ValueError(f"algo.constant={constant} must be 1 or more")
         self.sampler, self.k = Sampler(sampling), sampling.k

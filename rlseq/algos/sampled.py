@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -9,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from .. import dist
-from ..decode import check_sampling, greedy, sample, sample_and_greedy
+from ..decode import beam, check_sampling, greedy, last_step, sample, sample_and_greedy
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..schedule import Schedule
 from ..task import Task
-from ..types import Rollout, Scores
+from ..types import NEVER, Rollout, Scores
 from .base import Normalise, foreseen, weighted_nll, with_reference
-from .regular import Entropy, Kl, Regular
+from .regular import Entropy, Kl, Regular, own_steps
 
 MOMENTUM = 0.95                                # of moving means over batches
 
@@ -47,7 +48,8 @@ class Sampling:
 
     By temperature, top_k and top_p another distribution than pi draws. Scored as it drew, it is the one that learns;
     off_policy=allow scores under pi, which learns by weights pi(y) / q(y) of whole answers, cut at `most_weight`
-    (truncated importance sampling, Ionides 2008; what top_k and top_p cut off stays unseen).
+    (truncated importance sampling, Ionides 2008; what top_k and top_p cut off stays unseen). Answers of a beam are not
+    drawn at all: they need it, with q(y) = 1 / k for the k best, and learn their own part of the expected reward.
     """
 
     flat: ClassVar[bool] = True
@@ -56,6 +58,7 @@ class Sampling:
     temperature: Schedule = Schedule(1.0)
     top_k: int = 0
     top_p: float = 1.0
+    beam: int = 0                            # above 0: the k best answers of a beam of this width instead of draws
     off_policy: Literal["refuse", "allow"] = "refuse"
     most_weight: float = 10.0
     signal: Signal = Signal()
@@ -68,14 +71,23 @@ class Sampling:
             raise ValueError(f"k={self.k} must be 1 or more")
         for one in self.temperature.ends:
             check_sampling(one, self.top_k, self.top_p)
+        if self.beam:
+            self._check_beam()
         self.mle_weight.within("mle_weight", 0)
         if self.most_weight <= 0:
             raise ValueError(f"most_weight={self.most_weight} must be above 0")
 
+    def _check_beam(self) -> None:
+        if self.off_policy == "refuse":
+            raise ValueError(f"beam={self.beam} answers are not drawn, so their mean gradient is not that of the expected "
+                             "reward; leave beam out, or set off_policy=allow, which weighs them by their probability")
+        if self.beam < self.k or self.temperature.ends != (1, 1) or self.top_k or self.top_p != 1.0:
+            raise ValueError(f"beam={self.beam} must be at least k={self.k}, with temperature, top_k and top_p left out")
+
     @property
     def plain(self) -> bool:
         """Whether pi itself draws."""
-        return self.temperature.ends == (1, 1) and not self.top_k and self.top_p == 1.0
+        return not self.beam and self.temperature.ends == (1, 1) and not self.top_k and self.top_p == 1.0
 
 
 def to_go(reward: Tensor) -> Tensor:
@@ -89,21 +101,27 @@ def ahead(reward: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, goes, goes.gather(1, mask.sum(1, keepdim=True) - 1))
 
 
+def check_siblings(k: int) -> None:
+    """Raises ValueError where an answer has no siblings."""
+    if k < 2:
+        raise ValueError(f"leave-one-out needs k >= 2 answers per problem, got k={k}; set algo.k=2 or more, or another "
+                         "algo.baseline")
+
+
 def leave_one_out(reward: Tensor) -> Tensor:
     """Baseline of each answer: the mean reward of its siblings (Kool et al. 2019).
 
         b_i = (sum_j R_j - R_i) / (k - 1)            reward, result: [B, k, ...], k >= 2
     """
-    if reward.shape[1] < 2:
-        raise ValueError(f"leave-one-out needs k >= 2 answers per problem, got k={reward.shape[1]}; set algo.k=2 or more")
+    check_siblings(reward.shape[1])
     return (reward.sum(1, keepdim=True) - reward) / (reward.shape[1] - 1)
 
 
 class Sampler(nn.Module):
     """Draws answers by their options and prices them; its buffers are part of the algorithm's state.
 
-    An algorithm calls, in `collect`: `draw`, gives every step its weight, `finished`; in `loss`: `score`, its own loss of
-    the scores, and adds `penalty`.
+    An algorithm calls, in `collect`: `draw`, gives every step its weight, `finished`; in `loss`: `score`, then `surrogate`
+    or, with a loss of its own, `penalty`.
     """
 
     def __init__(self, options: Sampling) -> None:
@@ -121,25 +139,28 @@ class Sampler(nn.Module):
         self.regular.prepare(policy)
 
     @torch.no_grad()
-    def draw(self, policy: Policy, env: SequenceEnv, progress: float, beside: bool = False) -> Rollout:
+    def draw(self, policy: Policy, env: SequenceEnv, progress: float, beside: bool = False,
+             given: tuple[Tensor, Tensor] | None = None) -> Rollout:
         """k answers to each loaded problem, rewards as the signal has them, less the prices of KL and entropy.
 
-        With `beside`, extra["greedy"] is the greedy answer's reward to go beside every step [N, T]. Under
-        off_policy=allow, extra["importance"] [N, T] is to be multiplied into weights (`finished` does).
+        With `beside`, extra["greedy"] is the greedy answer's reward to go beside every step [N, T]. Under off_policy=allow,
+        extra["importance"] [N, T] is to be multiplied into weights (`finished` does). `given`: actions [N, T] and how many of
+        each row [N] are taken instead of drawn; extra["given"] [N, T] is 1 there.
         """
         options, temperature = self.options, self.options.temperature(progress)
         if beside and options.plain:
             drawn, best = sample_and_greedy(policy, env, options.k)
+        elif options.beam:
+            drawn, best = _from_beam(policy, env, options), greedy(policy, env) if beside else None
         else:
-            drawn = sample(policy, env, options.k, temperature, options.top_k, options.top_p)
+            drawn = sample(policy, env, options.k, temperature, options.top_k, options.top_p, given)
             best = greedy(policy, env) if beside else None
-        total = drawn.grouped(drawn.reward.sum(1))                                         # [B, k]
-        log = {"reward": total.mean(), "spread": total.std(1).mean() if options.k > 1 else total.std(correction=0),
-               "flat": (total.amax(1) - total.amin(1) < 1e-6).float().mean(), "length": drawn.mask.sum(1).float().mean(),
-               "sampled_tokens": drawn.mask.sum() + (best.mask.sum() if best else 0)}
-        extra, scale = {}, self._scale(total)
+        extra, log, scale = {}, _seen(drawn), self._scale(drawn.grouped(drawn.reward.sum(1)))
+        if given is not None:
+            place = torch.arange(drawn.mask.shape[1], device=drawn.mask.device)
+            extra["given"] = (place < given[1].unsqueeze(1)) * drawn.mask.float()
         if best:
-            log["greedy_reward"] = best.reward.sum(1).mean()
+            log |= {"greedy_reward": best.reward.sum(1).mean(), "sampled_tokens": log["sampled_tokens"] + best.mask.sum()}
             extra["greedy"] = _beside(ahead(self._earned(best, env, scale), best.mask), drawn)
         drawn = replace(drawn, reward=self._earned(drawn, env, scale), log=log, extra=extra)
         if options.off_policy == "allow" and not options.plain:
@@ -150,10 +171,10 @@ class Sampler(nn.Module):
         """What rewards are divided by; takes the batch [B, k] into the moving moments, for later ones."""
         batch = dist.mean(torch.stack([torch.ones_like(total[0, 0]), total.mean(), total.square().mean()]))
         kind = self.options.signal.scale
-        count, mean, square = (batch if kind == "batch" else self.moments).clone()
+        count, mean, square = batch if kind == "batch" else self.moments.clone()
         self.moments.mul_(MOMENTUM).add_((1 - MOMENTUM) * batch)
-        spread = (square / count - (mean / count).square()).clamp(min=0).sqrt() if kind != "none" and count > 0 else count
-        return torch.where(spread > 1e-6, spread, 1.0) if kind != "none" else torch.ones_like(spread)
+        spread = (square / count - (mean / count).square()).clamp(min=0).sqrt()                # NaN before the first batch
+        return torch.where((spread > 1e-6) & (kind != "none"), spread, 1.0)
 
     def _earned(self, rollout: Rollout, env: SequenceEnv, scale: Tensor) -> Tensor:
         """Rewards of steps [N, T] by the signal."""
@@ -167,10 +188,10 @@ class Sampler(nn.Module):
     def _corrected(self, policy: Policy, env: SequenceEnv, drawn: Rollout) -> Rollout:
         """Answers of q as answers of pi: scored by pi, with the importance weight of the whole answer at every step."""
         plain = replace(drawn, temperature=1.0, legal=env.legal_along(drawn.actions))
-        logp = policy.score(plain).logp * drawn.mask
-        weight = (logp - drawn.logp).sum(1).exp()
+        logp, own = policy.score(plain).logp * drawn.mask, own_steps(drawn)
+        weight = ((logp - drawn.logp) * own).sum(1).exp()
         log = {"ess": weight.sum().square() / weight.square().sum() / len(weight), "greatest_weight": weight.max()}
-        weight = weight.clamp(max=self.options.most_weight).unsqueeze(1) * drawn.mask
+        weight = torch.where(own, weight.clamp(max=self.options.most_weight).unsqueeze(1), 1.0)
         return replace(plain, logp=logp, extra={**drawn.extra, "importance": weight}, log=drawn.log | log)
 
     def finished(self, rollout: Rollout, weight: Tensor, env: SequenceEnv, progress: float) -> Rollout:
@@ -180,9 +201,9 @@ class Sampler(nn.Module):
         return with_reference(rollout, env, mle * self.options.k) if mle else rollout
 
     def drawn(self, rollout: Rollout) -> Tensor:
-        """The real steps [N, T] of drawn answers: those of references that were mixed in are left out."""
+        """The real steps [N, T] of drawn answers: given ones and references that were mixed in are left out."""
         rows = torch.arange(len(rollout.mask), device=rollout.mask.device)
-        return rollout.mask & (rows % rollout.k < self.options.k).unsqueeze(1)
+        return own_steps(rollout) & (rows % rollout.k < self.options.k).unsqueeze(1)
 
     def score(self, policy: Policy, rollout: Rollout, normalise: Normalise) -> Scores:
         """The scores with what the penalties need."""
@@ -194,15 +215,15 @@ class Sampler(nn.Module):
         """What KL and entropy add to the loss, and what to log of the answers drawn."""
         drawn, rows = self.drawn(rollout), len(rollout.batch) * self.options.k
         with torch.no_grad():
-            log = {"sampled_nll": -(scores.logp * drawn).sum() / drawn.sum(),
-                   "off_policy": ((scores.logp - rollout.logp).abs() * drawn).sum() / drawn.sum()}
+            log = {"sampled_nll": -(scores.logp * drawn).sum() / drawn.sum().clamp(min=1),
+                   "off_policy": ((scores.logp - rollout.logp).abs() * drawn).sum() / drawn.sum().clamp(min=1)}
         price, found = self.regular.loss(policy, scores, rollout, drawn, normalise, rows, constant)
         return price, log | found
 
-    def surrogate(self, policy: Policy, rollout: Rollout, normalise: Normalise,
-                  constant: int = 1) -> tuple[Tensor, dict[str, Tensor]]:
+    def surrogate(self, policy: Policy, rollout: Rollout, normalise: Normalise, constant: int = 1,
+                  scores: Scores | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of an algorithm that is weights of log pi and nothing else: their sum and the penalties."""
-        scores = self.score(policy, rollout, normalise)
+        scores = scores or self.score(policy, rollout, normalise)
         loss = weighted_nll(scores, rollout, normalise, len(rollout.batch) * self.options.k, constant)
         price, found = self.penalty(policy, scores, rollout, normalise, constant)
         return loss + price, found
@@ -213,9 +234,23 @@ def shaped(reward: Tensor, potential: Tensor, mask: Tensor) -> Tensor:
 
         r_t = v_t - v_t-1,   v_0 = 0,   v of the last step = the answer's reward
     """
-    end = mask & ~torch.nn.functional.pad(mask[:, 1:], (0, 1))
-    value = torch.where(end, reward.sum(1, keepdim=True), potential)
+    value = torch.where(last_step(mask) > 0, reward.sum(1, keepdim=True), potential)
     return (value - torch.nn.functional.pad(value[:, :-1], (1, 0))) * mask
+
+
+def _seen(drawn: Rollout) -> dict[str, Tensor]:
+    """What to log of answers as they were drawn and paid."""
+    total = drawn.grouped(drawn.reward.sum(1))                                             # [B, k]
+    return {"reward": total.mean(), "spread": total.std(1).mean() if drawn.k > 1 else total.std(correction=0),
+            "flat": (total.amax(1) - total.amin(1) < 1e-6).float().mean(), "length": drawn.mask.sum(1).float().mean(),
+            "sampled_tokens": drawn.mask.sum()}
+
+
+def _from_beam(policy: Policy, env: SequenceEnv, options: Sampling) -> Rollout:
+    """The k best answers, each as if drawn with probability 1 / k; where there are fewer, the rest as if never drawn by pi."""
+    found, score = beam(policy, env, options.beam, length_penalty=0.0, keep=options.k)
+    chance = torch.where(score > NEVER / 2, -math.log(options.k), -NEVER)
+    return replace(found, logp=last_step(found.mask) * chance.unsqueeze(1))
 
 
 def _beside(goes: Tensor, drawn: Rollout) -> Tensor:

@@ -24,8 +24,9 @@ from tests.toys import (
 
 NAMES = sorted(configured("algo"))
 SAMPLERS = [name for name in NAMES if is_sampler(name)]
+UNBIASED = [name for name in SAMPLERS if not algos.make(configured("algo")[name]).bias]   # the others say why; the lab measures
 SHAPES = {"lstm": {"head": "vocabulary", "encoder": "lstm", "decoder": "lstm"}, "transformer": {"head": "vocabulary"}}
-PURE = {"normalise": "sum", "mle_weight": 0.0, "entropy": 0.0}          # the policy gradient and nothing else
+PURE = {"normalise": "sum", "mle_weight": 0.0, "entropy": 0.0, "delta": 1.0}      # the policy gradient and nothing else
 BASELINES = ("none", "mean", "greedy", "leave_one_out", "learned")
 
 
@@ -93,7 +94,7 @@ def same(found, wanted, scale=1.0):
 
 @pytest.mark.parametrize("rule", [False, True], ids=["all legal", "rule"])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", UNBIASED)
 def test_the_expected_gradient_is_that_of_the_expected_reward(name, shape, rule, dictate):
     task = Table(rule=rule, steps=3 if rule else 2)                    # 36 or 49 pairs of answers
     env, policy = loaded(task, [4]), policy_for(task, shape)
@@ -117,7 +118,7 @@ def test_every_baseline_is_unbiased_with_a_rule(baseline, dictate):
     same(gradient(expected_loss(algorithm, task, env, policy, dictate), policy), -gradient(worth(task, env, policy), policy))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", UNBIASED)
 def test_a_constant_reward_gives_no_expected_gradient(name, dictate):
     task = Table(steps=2, same=0.75)
     env, policy = loaded(task, [4]), policy_for(task)
