@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from .comparisons import SignalGain, signal_gain
+from .comparisons import Across, CrossTable, SignalGain, across_tasks, cross_tables, signal_gain
 from .report_groups import BASELINE, Cell, Entry, Group, Judge, groups
 from .results import COST, Result
 from .stats import Difference, Gain, Interval, Score
@@ -82,6 +82,10 @@ def leaderboard(judged: Sequence[Judge], complaints: Sequence[str] = ()) -> str:
              "`python -m rlseq.report`."]
     for judge in judged:
         parts += ["", *_markdown(judge)]
+    for table in cross_tables(judged):
+        parts += ["", *_crossed(table)]
+    if across := across_tasks(judged):
+        parts += ["", *_across(across)]
     if complaints:
         parts += ["", "Left out:", "", *(f"- {markdown(one)}" for one in complaints)]
     return "\n".join(parts) + "\n"
@@ -104,6 +108,23 @@ def _markdown(judge: Judge) -> list[str]:
         lines += [_row([markdown(entry.label), markdown(entry.policy),
                         *(said(judge.interval(entry, *one)) for one in others)]) for entry in group.entries]
     return lines + [f"\n{markdown(note)}" for note in notes(judge)]
+
+
+def _crossed(table: CrossTable) -> list[str]:
+    names = [markdown(name) + (" (less is better)" if name in table.lower else "") for name in table.metrics]
+    return [f"## {markdown(table.task)}: trained on one metric, scored by all", "",
+            "A reward that is learned for its own sake shows as a gain in its column alone.", "",
+            _row(["trained on", "system", *names]), "|---|---|" + "--:|" * len(names),
+            *(_row([markdown(reward), markdown(label), *(said(found.get(name)) for name in table.metrics)])
+              for reward, label, found in table.rows)]
+
+
+def _across(found: Sequence[Across]) -> list[str]:
+    return ["## Across tasks", "",
+            "Interquartile mean over tasks and seeds of the share of what the pretrained checkpoint left undone, in percent, "
+            "with its 95 % interval by a bootstrap stratified over tasks (Agarwal et al. 2021).", "",
+            _row(["algorithm", "interquartile mean", "tasks", "runs"]), "|---|--:|--:|--:|",
+            *(_row([markdown(one.label), said(one.interval), str(one.tasks), str(one.runs)]) for one in found)]
 
 
 def notes(judge: Judge) -> list[str]:

@@ -1,5 +1,6 @@
 """Gains over controls, checkpoints, beams, costs and cross-tables: by hand on made-up runs of 200 problems."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from rlseq.comparisons import across_tasks, by_beam, checkpoints, cross_tables, front, learning, pareto, signal_gain
 from rlseq.report_groups import Judge, groups
+from rlseq.report_text import leaderboard
 from rlseq.results import COST
 from tests.unit.test_report import N, run
 
@@ -39,6 +41,9 @@ def test_the_signal_gain_is_over_the_strongest_control():
     assert {name: one.gain for name, one in found.each.items()} == pytest.approx(
         {"mle": 15.0, "constant": 5.0, "shuffled": 25.0})
     # ten of 200 won and none lost: standard error 100 sqrt(.05 * .95 / 200) = 1.54
+    shown = groups([run("reinforce", right=150), run("mle", right=120), control("constant", 140)])
+    said = leaderboard([Judge(one) for one in shown])
+    assert re.search(r"\| \+5\.00 \[\+2\.\d\d, \+\d\.\d\d\] over constant \|", said)
     assert found.gain.separates and found.gain.low == pytest.approx(5 - 1.96 * 1.54, abs=0.6)
 
 
@@ -127,6 +132,8 @@ def test_models_trained_on_one_metric_are_scored_on_all():
     assert scores[("ter", "reinforce (pointer)")] == {"accuracy": 70.0, "ter": 20.0}
     assert [reward for reward, _, _ in table.rows] == ["-", "-", "bleu", "ter"]
     assert cross_tables([Judge(groups(runs[:1])[0])]) == [], "one reward makes no table"
+    said = leaderboard([Judge(one) for one in groups(runs)])
+    assert "| trained on | system | accuracy | ter (less is better) |" in said and "| ter | reinforce (pointer) | 70.0" in said
 
 
 def test_algorithms_are_summed_up_over_tasks_by_what_pretraining_left_undone():
@@ -140,4 +147,5 @@ def test_algorithms_are_summed_up_over_tasks_by_what_pretraining_left_undone():
             on("b", "reinforce", 1, 110), on("a", "mle", 0, 130)]
     [found] = across_tasks([Judge(one) for one in groups(runs)])
     assert (found.label, found.tasks, found.runs) == ("reinforce", 2, 4)
+    assert "| reinforce | 30.0 [" in leaderboard([Judge(one) for one in groups(runs)])
     assert found.interval.score == pytest.approx(30.0) and 10 < found.interval.low < 30 < found.interval.high < 50
