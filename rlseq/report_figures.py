@@ -9,6 +9,7 @@ from html import escape
 
 import numpy as np
 
+from .comparisons import by_beam, front
 from .report_groups import Entry, Group, Judge
 from .report_svg import Across, Line, chart
 from .report_tables import mark
@@ -77,32 +78,22 @@ def _pareto(judge: Judge, cost: str) -> str:
     """Final test scores over what fine-tuning took; the front joins what nothing cheaper beats."""
     group = judge.group
     split, metric = group.tests[0], group.metrics[0]
-    dots = []
-    for index, entry in enumerate(group.entries):
+    dots, stairs = [], []
+    for entry, point, best in front(judge, cost):
         found = judge.interval(entry, split, metric)
-        if found is not None and math.isfinite(found.score):
-            spent = 0.0 if entry.stage == "before" else entry.cost()[cost]
-            dots.append(Line(f"{entry.label} ({entry.policy})", entry.algo, index, ((spent, found.score),),
-                             ((found.low, found.high),), joined=False))
+        index = group.entries.index(entry)
+        dots.append(Line(f"{entry.label} ({entry.policy})", entry.algo, index, (point,), ((found.low, found.high),),
+                         joined=False))
+        stairs += [point] if best else []
     if len(dots) < 2:
         return ""
-    best = front([one.points[0] for one in dots])
-    return figure(f"{metric} on {split}, Pareto front", chart(dots, Across(f"{COSTS[cost]} of fine-tuning"), metric, best),
-                  "bars: 95 % intervals")
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points (cost, score) that no other one beats at the same or a lower cost, by rising cost."""
-    kept: list[tuple[float, float]] = []
-    for cost, score in sorted(points, key=lambda one: (one[0], -one[1])):
-        if not kept or score > kept[-1][1]:
-            kept.append((cost, score))
-    return kept
+    across = Across(f"{COSTS[cost]} of fine-tuning")
+    return figure(f"{metric} on {split}, Pareto front", chart(dots, across, metric, sorted(stairs)), "bars: 95 % intervals")
 
 
 def generalisation(judge: Judge) -> str:
     """Score over the length of problems, and over beam width, where the results have several of them."""
-    return "".join((_lengths(judge), _beams(judge.group)))
+    return "".join((_lengths(judge), _beams(judge)))
 
 
 def lengths(tests: Sequence[str]) -> list[tuple[int, str]]:
@@ -127,22 +118,17 @@ def _lengths(judge: Judge) -> str:
                                                  metric), f"{metric}, 95 % intervals")
 
 
-def _beams(group: Group) -> str:
-    """Result.beams: {width: {split: {metric: score}}}."""
+def _beams(judge: Judge) -> str:
+    group, lines = judge.group, []
     split, metric = group.tests[0], group.metrics[0]
-    lines, marks = [], set()
     for index, entry in enumerate(group.entries):
-        runs = [{int(width): found.get(split, {}).get(metric) for width, found in run.beams.items()} for run in entry.results
-                if entry.stage == "after" and run.beams]
-        shared = sorted(width for width in set.intersection(*map(set, runs)) if all(_is_number(one[width]) for one in runs)) \
-            if runs else []
-        marks |= set(shared)
-        found = [[one[width] for one in runs] for width in shared]
+        found = by_beam(judge, entry)
         lines.append(Line(f"{entry.label} ({entry.policy})", entry.algo, index,
-                          tuple((width, float(np.mean(one))) for width, one in zip(shared, found)),
-                          tuple((min(one), max(one)) for one in found), joined=False))
-    return figure("Beam width", chart(lines, Across("beam width (1: greedy)", tuple(sorted(marks)), log=True), metric),
-                  f"{metric} on the first problems of {split}; bars from the lowest to the highest seed")
+                          tuple((width, one.score) for width, one in found.items()),
+                          tuple((one.low, one.high) for one in found.values()), joined=False))
+    marks = tuple(sorted({width for one in lines for width, _ in one.points}))
+    return figure("Beam width", chart(lines, Across("beam width (1: greedy)", marks, log=True), metric),
+                  f"{metric} on the first problems of {split}, 95 % intervals")
 
 
 def watched(group: Group) -> str:

@@ -11,13 +11,14 @@ from string import Template
 
 import numpy as np
 
+from .comparisons import CrossTable, SignalGain, across_tasks, checkpoints, cross_tables
 from .report_explorer import Shelf
 from .report_figures import figure, generalisation, learning, watched
 from .report_groups import Entry, Judge
 from .report_style import PAGE, STYLE
 from .report_svg import whisker
-from .report_tables import Row, change, difference, interval, mark, name, number, table, title, word
-from .report_text import COSTS, notes, said_count, said_p
+from .report_tables import Row, change, difference, gain, interval, mark, name, number, table, title, word
+from .report_text import CONTROLS, COSTS, gains, headline, notes, said_count, said_p
 
 PICTURE_BYTES, PAGE_BYTES, SAMPLES = 400_000, 12_000_000, 5
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"<?xml": "image/svg+xml", b"<svg": "image/svg+xml"}
@@ -31,7 +32,10 @@ def page(judged: Sequence[Judge], complaints: Sequence[str] = (), lab: Path | No
     for index, judge in enumerate(judged):
         tasks.setdefault(judge.group.task, []).append((f"g{index}", judge))
     contents = "".join(f'<a href="#{members[0][0]}">{escape(task)}</a>' for task, members in tasks.items())
-    body = "".join(_task(task, members, album, shelf) for task, members in tasks.items())
+    body = _together(judged) + "".join(_task(task, members, album, shelf) for task, members in tasks.items())
+    tables = cross_tables(judged)
+    body += _crossed(tables)
+    contents += '<a href="#cross">rewards against metrics</a>' if tables else ""
     laboratory = _laboratory(album, lab)
     contents += '<a href="#lab">laboratory</a>' if laboratory else ""
     if complaints:
@@ -79,6 +83,30 @@ def _laboratory(album: Album, path: Path | None) -> str:
         f'variance and cost of the estimators" src="{uri}"></div></section>')
 
 
+def _crossed(tables: Sequence[CrossTable]) -> str:
+    """What training on one reward did to every metric: a gain on its own reward alone is reward hacking."""
+    parts = []
+    for one in tables:
+        head = ["trained on", "system", *(f"{metric} (less is better)" if metric in one.lower else metric
+                                          for metric in one.metrics)]
+        rows: list[Row] = [("", [title(reward), word(label), *(interval(found.get(metric)) for metric in one.metrics)])
+                           for reward, label, found in one.rows]
+        chips = "".join(f"<span>{escape(part)}</span>" for part in one.signature.split("|"))
+        parts.append(f'<section data-task="{escape(one.task)}"><h3>{escape(one.task)}</h3><p class="chips">{chips}</p>'
+                     f"{table(head, rows)}</section>")
+    return f'<section class="card" id="cross"><h2>Rewards against metrics</h2>{"".join(parts)}</section>' if parts else ""
+
+
+def _together(judged: Sequence[Judge]) -> str:
+    """Algorithms that several tables share, by one number each."""
+    rows: list[Row] = [("", [title(one.label), interval(one.interval), number(one.tasks, str(one.tasks)),
+                             number(one.runs, str(one.runs))]) for one in across_tasks(judged)]
+    return "" if not rows else (
+        '<section class="card"><h2>Over all tasks</h2><p class="soft">Interquartile mean over tasks and seeds of the share of '
+        "what the pretrained checkpoint left undone, in percent: 0 is no change, 100 is perfect. With few seeds its intervals "
+        f"are too narrow.</p>{table(['algorithm', 'share gained', 'tables', 'runs'], rows)}</section>")
+
+
 def _task(task: str, members: Sequence[tuple[str, Judge]], album: Album, shelf: Shelf) -> str:
     inside = "".join(_group(anchor, judge, album, shelf) for anchor, judge in members)
     return f'<section class="task" data-task="{escape(task)}"><h2>{escape(task)}</h2>{inside}</section>'
@@ -92,26 +120,29 @@ def _group(anchor: str, judge: Judge, album: Album, shelf: Shelf) -> str:
     over = generalisation(judge)
     parts = [f'<section class="card" id="{anchor}"><h3>{escape(metric)} on {escape(split)}, {group.n} problems</h3>',
              f'<p class="chips">{chips}</p>', _headline(judge), f'<ul class="notes">{warned}</ul>' if warned else "",
-             learning(judge, anchor), f'<div class="figures">{over}</div>' if over else "", _others(judge), _variants(judge),
-             _diagnostics(judge), _gallery(judge, album), shelf.explorer(group.entries, anchor), _samples(judge),
-             watched(group), _origins(judge), "</section>"]
+             _controls(judge), learning(judge, anchor), f'<div class="figures">{over}</div>' if over else "", _others(judge),
+             _checkpoints(judge), _diagnostics(judge), _gallery(judge, album), shelf.explorer(group.entries, anchor),
+             _samples(judge), watched(group), _origins(judge), "</section>"]
     return "".join(parts)
 
 
 def _headline(judge: Judge) -> str:
     group = judge.group
-    cells = judge.cells(group.tests[0], group.metrics[0])
+    cells = headline(judge)
     known = [cell.interval for cell in cells if cell is not None]
     ends = [end for one in known for end in (one.score, one.low, one.high) if np.isfinite(end)] or [0.0]
-    head = ["algorithm", "policy", "seeds", group.metrics[0], "", "difference to MLE continued", "p", *COSTS.values()]
+    found = gains(judge)
+    signal = ["signal gain"] * any(found)
+    head = ["algorithm", "policy", "seeds", group.metrics[0], "", *signal, "difference to MLE continued", "p", *COSTS.values()]
     rows: list[Row] = []
     for index, (entry, cell) in enumerate(zip(group.entries, cells)):
         row = [name(entry, index), word(entry.policy), number(len(entry.seeds), str(len(entry.seeds)))]
         if cell is None:
-            row += [number(None, "-"), "<td></td>", number(None, "-"), number(None, "-")]
+            row += [number(None, "-"), "<td></td>", *[number(None, "-")] * (len(signal) + 2)]
         else:
             row += [interval(cell.interval, cell.wins),
                     f"<td>{whisker(cell.interval, min(ends), max(ends), index)}</td>",
+                    *(_signal(found[index]) for _ in signal),
                     difference(cell.difference), number(cell.p, said_p(cell.p))]
         row += [number(value, said_count(value)) for value in entry.cost().values()]
         rows.append((entry.algo, row))
@@ -140,24 +171,33 @@ def _scores(judge: Judge, wanted: Sequence[tuple[str, str]], heading: str) -> st
     return (f"<h4>{escape(heading)}</h4>" if heading else "") + table(["algorithm", "policy", *head], rows)
 
 
-def _variants(judge: Judge) -> str:
-    """Result.variants: {name: {split: {metric: score}}}, the mean over seeds on the headline split."""
-    group = judge.group
-    split, metric = group.tests[0], group.metrics[0]
-    tuned = [(index, entry) for index, entry in enumerate(group.entries) if entry.stage == "after"]
-    names = list(dict.fromkeys(one for _, entry in tuned for run in entry.results for one in run.variants))
+def _signal(found: SignalGain | None) -> str:
+    return number(None, "-") if found is None else gain(found.gain, CONTROLS[found.over])
+
+
+def _controls(judge: Judge) -> str:
+    """The gain over each control by itself; the headline's is over the strongest."""
+    known = [(index, entry, one) for index, (entry, one) in enumerate(zip(judge.group.entries, gains(judge))) if one]
+    names = list(dict.fromkeys(name for _, _, one in known for name in one.each))
     if not names:
         return ""
-    rows = []
-    for index, entry in tuned:
-        cells = [name(entry, index), word(entry.policy)]
-        for one in names:
-            found = [run.variants.get(one, {}).get(split, {}).get(metric) for run in entry.results]
-            known = [score for score in found if score is not None]
-            cells.append(number(float(np.mean(known)), f"{np.mean(known):.1f}") if known else number(None, "-"))
-        rows.append((entry.algo, cells))
-    return (f"<h4>{escape(metric)} on {escape(split)} of each checkpoint</h4>" + table(["algorithm", "policy", *names], rows)
-            + '<p class="soft">One is chosen on dev; the others are here so that the choice can be seen.</p>')
+    rows: list[Row] = [(entry.algo, [name(entry, index), word(entry.policy),
+                                     *(gain(one.each.get(control)) for control in names)]) for index, entry, one in known]
+    return "<h4>Gain over each control</h4>" + table(["algorithm", "policy", *(CONTROLS[one] for one in names)], rows)
+
+
+def _checkpoints(judge: Judge) -> str:
+    """Scores on the headline split of the last, the best and the averaged weights."""
+    group = judge.group
+    found = [(index, entry, checkpoints(judge, entry)) for index, entry in enumerate(group.entries)]
+    names = list(dict.fromkeys(one for _, _, known in found for one in known))
+    if not names:
+        return ""
+    rows: list[Row] = [(entry.algo, [name(entry, index), word(entry.policy), *(interval(known.get(one)) for one in names)])
+                       for index, entry, known in found if known]
+    return (f"<h4>{escape(group.metrics[0])} on {escape(group.tests[0])} of each checkpoint</h4>"
+            + table(["algorithm", "policy", *names], rows)
+            + '<p class="soft">One of them was chosen on dev; all are here so that the choice can be seen.</p>')
 
 
 def _diagnostics(judge: Judge) -> str:

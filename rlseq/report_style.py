@@ -114,8 +114,11 @@ budget; only results of equal rules on the same problems share a table.</p><nav 
 <output class="soft" id="count" aria-live="polite"></output></form>
 $body</main>
 <footer class="soft"><p><b>How to read it.</b> Scores are means over training seeds. Brackets hold 95&nbsp;% intervals,
-which cover other seeds and other test problems; with one seed, other problems only. Differences are paired on the same
-problems and seeds; green and red ones have an interval that leaves zero outside. p is two-sided from the paired
+which cover other seeds and other test problems; with one seed, other problems only. Signal gain, the headline of learning by
+reward, is over the strongest control: MLE continued, the algorithm paid a constant or shuffled reward, MLE sampled at the
+temperature that matches the policy's entropy; its interval lies above zero only where every control is beaten. Differences
+are paired on the same problems and seeds; green and red ones have an interval that leaves zero outside. p is two-sided from
+the paired
 bootstrap, after Holm over the algorithms of a table. Bold: better than every other row beyond chance. Costs are those of
 the stage in the row: pretraining for the pretrained checkpoint, fine-tuning for the others; in the figures the pretrained
 checkpoint costs nothing, for all systems start from it.</p>

@@ -25,7 +25,8 @@ function filterBy(task, algo, text) {
   for (const section of document.querySelectorAll("[data-task]")) section.hidden = Boolean(task) && section.dataset.task !== task;
   for (const one of document.querySelectorAll("[data-algo]")) {
     const row = one.matches("tr");
-    const fits = (!algo || one.dataset.algo === algo) && (!row || !wanted || one.textContent.toLowerCase().includes(wanted));
+    const mine = !algo || one.dataset.algo === algo || one.dataset.algo.startsWith(`${algo}+`);      // its controls too
+    const fits = mine && (!row || !wanted || one.textContent.toLowerCase().includes(wanted));
     one.hidden = !fits;                                       // of an HTML element
     one.toggleAttribute("hidden", !fits);                     // of a curve, which is SVG
   }

@@ -9,8 +9,8 @@ import numpy as np
 
 from .report_groups import Entry
 from .report_svg import shade
-from .report_text import said, said_difference
-from .stats import Difference, Interval
+from .report_text import said, said_difference, said_gain
+from .stats import Difference, Gain, Interval
 
 Row = tuple[str, list[str]]                    # the algorithm that filters know the row by ("" always shows), and its cells
 
@@ -65,8 +65,8 @@ def interval(one: Interval | None, wins: bool = False) -> str:
     return f'<td class="number" data-order="{one.score!r}">{score} <small>{escape(ends)}</small></td>'
 
 
-def difference(one: Difference | None, to: str = "") -> str:
-    """A difference with its interval, green or red where that leaves zero outside; `to` names what it is over."""
+def difference(one: Difference | None) -> str:
+    """A difference with its interval, green or red where that leaves zero outside."""
     if one is None:
         return number(None, "-")
     mood = "better" if one.low > 0 else "worse" if one.high < 0 else "open"
@@ -74,6 +74,17 @@ def difference(one: Difference | None, to: str = "") -> str:
     hint = (f"{one.seeds} shared seed{'s' * (one.seeds > 1)}; paired bootstrap p = {one.p:.4f} (sacrebleu would print "
             f"{one.p_sacrebleu:.4f}){flip}; before correction")
     words, _, ends = said_difference(one).partition(" ")
-    over = f" <small>over {escape(to)}</small>" if to else ""
     return (f'<td class="number {mood}" data-order="{one.difference!r}" title="{escape(hint)}">{words} '
-            f"<small>{escape(ends)}</small>{over}</td>")
+            f"<small>{escape(ends)}</small></td>")
+
+
+def gain(one: Gain | None, over: str | None = None) -> str:
+    """A gain over controls, green where it is above all of them beyond chance; `over` names the strongest."""
+    if one is None or not np.isfinite(one.gain):
+        return number(None, "-")
+    mood = "better" if one.separates else "worse" if one.high < 0 else "open"
+    hint = f"{one.seeds} shared seed{'s' * (one.seeds > 1)}; paired bootstrap p = {one.p:.4f}, before correction over rows"
+    words, _, ends = said_gain(one).partition(" ")
+    below = f"<br><small>over {escape(over)}</small>" if over else ""
+    return (f'<td class="number {mood}" data-order="{one.gain!r}" title="{escape(hint)}">{words} '
+            f"<small>{escape(ends)}</small>{below}</td>")

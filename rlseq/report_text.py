@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from .comparisons import Across, CrossTable, SignalGain, across_tasks, cross_tables, signal_gain
 from .report_groups import BASELINE, Cell, Entry, Group, Judge, groups
@@ -13,6 +14,20 @@ from .stats import Difference, Gain, Interval, Score
 COSTS = {"updates": "updates", "sampled_tokens": "sampled tokens", "scored_tokens": "scored tokens",
          "seconds": "seconds"}
 assert tuple(COSTS) == COST
+CONTROLS = {"mle": "MLE continued", "constant": "a constant reward", "shuffled": "shuffled rewards",
+            "temperature": "MLE sampled as evenly"}
+
+
+@lru_cache
+def gains(judge: Judge) -> list[SignalGain | None]:
+    """The signal gain of every entry on the headline split, None where there is none; found once, for it takes a while."""
+    return [signal_gain(judge, entry) for entry in judge.group.entries]
+
+
+@lru_cache
+def headline(judge: Judge) -> list[Cell | None]:
+    """The cells of the headline split and the primary metric, found once."""
+    return judge.cells(judge.group.tests[0], judge.group.metrics[0])
 
 
 def main_table(results: Sequence[Result], scores: Mapping[str, Score] | None = None) -> str:
@@ -94,13 +109,16 @@ def leaderboard(judged: Sequence[Judge], complaints: Sequence[str] = ()) -> str:
 def _markdown(judge: Judge) -> list[str]:
     group = judge.group
     split, metric = group.tests[0], group.metrics[0]
-    head = ["algorithm", "policy", "seeds", markdown(f"{metric} ({split})"), "difference to MLE continued", "p",
-            "signal gain", *COSTS.values()]
+    found = gains(judge)
+    signal = ["signal gain"] * any(found)
+    head = ["algorithm", "policy", "seeds", markdown(f"{metric} ({split})"), *signal, "difference to MLE continued", "p",
+            *COSTS.values()]
     lines = [f"## {markdown(group.task)}: {markdown(metric)} on {markdown(split)}, {group.n} problems", "",
              f"`{group.signature}`", "", _row(head), "|---|---|--:|" + "--:|" * (len(head) - 3)]
-    for entry, cell in zip(group.entries, judge.cells(split, metric)):
-        lines.append(_row([markdown(entry.label), markdown(entry.policy), str(len(entry.seeds)), *_words(cell),
-                           said_signal(signal_gain(judge, entry)), *(said_count(one) for one in entry.cost().values())]))
+    for entry, cell, gain in zip(group.entries, headline(judge), found):
+        score, *apart = _words(cell)
+        lines.append(_row([markdown(entry.label), markdown(entry.policy), str(len(entry.seeds)), score,
+                           *(said_signal(gain) for _ in signal), *apart, *map(said_count, entry.cost().values())]))
     others = [(one, group.metrics[0]) for one in group.tests[1:]] + [(split, one) for one in group.metrics[1:]]
     if others:
         lines += ["", _row(["algorithm", "policy", *(markdown(f"{metric} ({split})") for split, metric in others)]),
@@ -145,8 +163,8 @@ def notes(judge: Judge) -> list[str]:
 
 
 def said_signal(found: SignalGain | None) -> str:
-    """`+2.10 [+0.31, +3.90] over constant`"""
-    return "-" if found is None else f"{said_gain(found.gain)} over {found.over}"
+    """`+2.10 [+0.31, +3.90] over a constant reward`"""
+    return "-" if found is None else f"{said_gain(found.gain)} over {CONTROLS[found.over]}"
 
 
 def _words(cell: Cell | None) -> list[str]:

@@ -9,7 +9,7 @@ from rlseq.report_groups import Judge, groups
 from rlseq.report_html import page
 from tests.browser import Browser, find
 from tests.unit.test_report import run
-from tests.unit.test_report_page import HOSTILE, group
+from tests.unit.test_report_page import HOSTILE, full
 
 pytestmark = [
     pytest.mark.skipif(find() is None, reason="no chromium or chrome on this machine; install one to test the report's page"),
@@ -52,7 +52,7 @@ HELPERS = """globalThis.texts = () => {
   }
   return found;
 }; document.querySelectorAll("details").forEach(one => { one.open = true; }); 1"""
-ROWS = "[...document.querySelector('table').tBodies[0].rows].filter(row => row.checkVisibility())"
+ROWS = "[...document.querySelector('[data-task] table').tBodies[0].rows].filter(row => row.checkVisibility())"
 NAMES = f"{ROWS}.map(row => row.cells[0].textContent)"
 
 
@@ -67,9 +67,7 @@ def report(tmp_path_factory):
     """A page with everything that a page may hold; its words are hostile where others may write them."""
     word = " ".join(HOSTILE[:4])
     made = [run("mle", seed, 120) for seed in range(2)]
-    made += [replace(run(algo, seed, right), samples=[{"text": word, "reward": 0.5}], hardware=word, groups=[group(word)],
-                     beams={"1": {"test": {"accuracy": 60.0}}, "5": {"test": {"accuracy": 61.0}}},
-                     diagnostics={"kl": {"before": 0.0, "after": 0.5}}, variants={"last": {"test": {"accuracy": 74.0}}},
+    made += [replace(full(run(algo, seed, right), word),
                      curve=[{"stage": "finetune", "updates": i, "seconds": i, "sampled_tokens": i, "scored_tokens": i,
                              "dev": 50.0 + i, "reward": 0.1 * i, "kl": 0.01 * i} for i in range(3)])
              for algo, right in (("reinforce", 150), ("a_rather_long_name_of_an_algorithm", 90)) for seed in range(2)]
@@ -93,7 +91,7 @@ def test_the_page_loads_in_silence_and_stays_so_when_all_of_it_is_opened(browser
 def test_heads_sort_both_ways_by_number_or_word_and_by_keyboard(browser, report):
     browser.open(report)
     scores = f"{ROWS}.map(row => Number(row.cells[3].dataset.order))"
-    head = "document.querySelectorAll('thead button')[{}]"
+    head = "document.querySelectorAll('[data-task] thead button')[{}]"
     browser.run(head.format(3) + ".click()")
     found = browser.run(scores)
     assert len(found) == 4 and found == sorted(found, reverse=True)
@@ -121,13 +119,13 @@ def test_filters_leave_what_fits_and_can_be_linked_to(browser, report):
     browser.open(report, "#task=zoo-v0")
     tasks = "[...document.querySelectorAll('[data-task]')].filter(one => one.checkVisibility()).map(one => one.dataset.task)"
     assert browser.run(tasks) == ["zoo-v0"]
-    browser.open(report, "#text=CONTINUED")
-    assert browser.run(NAMES) == ["mle continued"]
+    browser.open(report, "#text=PRETRAINED")
+    assert browser.run(NAMES) == ["mle pretrained"]
 
 
 def test_the_cost_of_the_figures_can_be_chosen(browser, report):
     browser.open(report)
-    shown = """[...document.querySelector('.card').querySelectorAll('[data-cost]')].filter(one => one.checkVisibility())
+    shown = """[...document.querySelectorAll('#g0 [data-cost]')].filter(one => one.checkVisibility())
                .map(one => one.dataset.cost)"""
     assert browser.run(shown) == ["updates"]
     browser.run("document.querySelector('input[value=sampled_tokens]').click()")

@@ -13,6 +13,7 @@ from rlseq.report_figures import lengths, over_seeds
 from rlseq.report_groups import Judge, groups
 from rlseq.report_html import page
 from rlseq.report_svg import Across, Line, chart
+from rlseq.report_text import leaderboard
 from tests.unit.test_report import run
 
 HOSTILE = ("</script><img src=x onerror=alert(1)>", "\"'><svg onload=alert(2)>", "a\u2028b\u2029c", "\u202eterces\u202c",
@@ -26,6 +27,14 @@ def group(word="w"):
     return {"split": "test", "index": 0, "head": "pointer", "size": 3, "source": [word] * 3, "reference": [word],
             "positions": [0], "points": [[0, 0], [1, 0], [0, 1]],
             "stages": {"before": [answer, {**answer, "advantage": None}], "after": [answer, {**answer, "advantage": None}]}}
+
+
+def full(one, word="w"):
+    """The run with all that a result may hold; every text of others in it is `word`."""
+    answers = one.rows["after/test/accuracy"]
+    more = {f"{name}/test/accuracy": answers for name in ("last", "beam1", "beam5", "sampled", "mle_sampled")}
+    return replace(one, samples=[{"text": word, "reward": 0.5}], hardware=word, groups=[group(word)],
+                   beams={"1": {}, "5": {}}, diagnostics={"kl": {"before": 0.0, "after": 0.5}}, rows={**one.rows, **more})
 
 
 def hostile(text):
@@ -106,11 +115,8 @@ def test_what_results_lack_is_not_drawn():
     text = page([Judge(one) for one in groups([run("mle"), run("reinforce")])])
     for heading in ("Beam width", "Length generalisation", "Diagnostics", "of each checkpoint", "Explorer of", "laboratory"):
         assert heading not in text
-    full = replace(run("reinforce"), beams={"1": {"test": {"accuracy": 60.0}}, "5": {"test": {"accuracy": 61.0}}},
-                   diagnostics={"kl": {"before": 0.0, "after": 0.5}}, variants={"last": {"test": {"accuracy": 74.0}}},
-                   groups=[group()])
-    text = page([Judge(one) for one in groups([run("mle"), full])])
-    for heading in ("Beam width", "Diagnostics", "of each checkpoint", "Explorer of", "0 → 0.5", "74.0"):
+    text = page([Judge(one) for one in groups([run("mle"), full(run("reinforce"))])])
+    for heading in ("Beam width", "Diagnostics", "of each checkpoint", "Explorer of", "0 → 0.5", "last</button>"):
         assert heading in text
 
 
@@ -119,3 +125,26 @@ def test_groups_that_would_make_the_page_too_large_are_left_out_and_that_is_said
     runs = [replace(run(f"algo{i}"), groups=[group()]) for i in range(4)]
     text = page([Judge(one) for one in groups(runs)])
     assert "of these systems are left out" in text and text.count('"groups":') < 4
+
+
+def test_the_signal_gain_names_the_strongest_control_and_stands_in_page_and_leaderboard():
+    paid = replace(run("reinforce", right=140), algo="reinforce+constant", control="constant")
+    judged = [Judge(one) for one in groups([run("mle", right=120), run("reinforce", right=150), paid])]
+    # of 200 problems: 150 - 140 = 10 are 5 points, less than the 15 over MLE continued
+    text, marked = page(judged), leaderboard(judged)
+    assert re.search(r"\+5\.00 <small>\[[^<]*\]</small><br><small>over a constant reward", text)
+    assert re.search(r"\| \+5\.00 \[[^|]*\] over a constant reward \|", marked) and "signal gain" in marked
+    assert ">+15.00 <small>" in text, "the gain over each control stands in a table of its own"
+    alone = [Judge(one) for one in groups([run("mle")])]
+    assert "signal gain</button>" not in page(alone) and "| signal gain |" not in leaderboard(alone)
+
+
+def test_a_task_with_several_rewards_gets_a_cross_table():
+    def paid(reward, right):
+        one = run("reinforce", right=right)
+        stated = {split: {**said, "signature": said["signature"] + f"|reward:{reward}"} for split, said in one.after.items()}
+        before = {split: {**said, "signature": said["signature"] + f"|reward:{reward}"} for split, said in one.before.items()}
+        return replace(one, reward=reward, after=stated, before=before, config={**one.config, "task": {"reward": reward}})
+    text = page([Judge(one) for one in groups([paid("bleu", 150), paid("chrf", 120)])])
+    crossed = text[text.index('id="cross"'):]
+    assert re.search(r"bleu</th>.*?75\.0", crossed) and re.search(r"chrf</th>.*?60\.0", crossed)      # 150 and 120 of 200
