@@ -133,8 +133,10 @@ class SequenceEnv(VectorEnv):
         return found
 
     def prefix_worth(self, actions: Tensor, mask: Tensor) -> Tensor:
-        """Worth of every prefix of answers [N, T] -> [N, T]; in a control, what stands in for it."""
-        return self.dealt(self.task.prefix_reward(self.batch, actions, mask))
+        """Worth of every prefix of answers [N, T] -> [N, T]; in a control, what stands in for it (a constant says nothing of
+        an answer before its end)."""
+        found = self.dealt(self.task.prefix_reward(self.batch, actions, mask))
+        return torch.zeros_like(found) if self.reward == "constant" else found
 
     def dealt(self, rewards: Tensor) -> Tensor:
         """Rewards [N, ...] of answers as the learner gets them: as they are, all 1, or each row another answer's.

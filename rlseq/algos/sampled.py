@@ -180,7 +180,7 @@ class Sampler(nn.Module):
         """Rewards of steps [N, T] by the signal."""
         signal, reward = self.options.signal, rollout.reward
         if signal.shaping == "prefix":
-            worth = env.task.prefix_reward(rollout.batch, rollout.actions, rollout.mask)
+            worth = env.prefix_worth(rollout.actions, rollout.mask)
             reward = shaped(reward, worth.to(reward), rollout.mask)
         reward = reward / scale
         return reward.clamp(-signal.clip, signal.clip) if signal.clip else reward

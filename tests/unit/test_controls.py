@@ -15,7 +15,7 @@ from rlseq.paths import CONF
 from rlseq.run import checked
 from rlseq.setup import Setup, fresh
 from rlseq.train import Stage
-from tests.toys import TINY, Table, configured
+from tests.toys import TINY, Table, configured, loaded, tiny_policy, tiny_shape
 
 REWARDLESS = {"mle", "scheduled_sampling", "attention_reg", "coverage", "dagger"}
 
@@ -48,6 +48,24 @@ def test_an_unknown_control_is_refused_with_the_nearest_one():
         controls.wanted(small(controls=["shufled"]))
     with pytest.raises(ValueError, match="must be auto, true, false or a list"):
         controls.wanted(small(controls=3))
+
+
+@pytest.mark.parametrize("reward", ["constant", "shuffled"])
+def test_prefixes_tell_a_control_nothing_of_the_tasks_own_reward(reward):
+    env, policy = loaded(Table(), list(range(6))), tiny_policy(tiny_shape({"head": "vocabulary"}), Table().sizes)
+    algorithm = algos.make({"kind": "reinforce", "k": 3, "signal": {"shaping": "prefix"}})
+    algorithm.prepare(policy)
+    env.reward = reward
+    torch.manual_seed(7)
+    rollout = algorithm.collect(policy, env, 0.0)
+    assert torch.allclose(rollout.reward.sum(1), env.worth(rollout.actions, rollout.mask).to(rollout.reward))
+    own = env.task.prefix_reward(env.batch, rollout.actions, rollout.mask)
+    first = own[torch.arange(len(own)), 0]
+    if reward == "constant":
+        assert not rollout.weight.any(), "all alike, so leave-one-out finds nothing to learn"
+    else:
+        longer = rollout.mask.sum(1) > 1
+        assert torch.equal(rollout.reward[longer, 0], env.dealt(first)[longer].to(rollout.reward)), "of the same other answer"
 
 
 def always(setup, *logits):
