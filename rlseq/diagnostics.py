@@ -7,7 +7,7 @@ with the same random numbers; `decoded_` the greedy answer. All compare with the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,8 +24,6 @@ RANKS = {"1": (1, 1), "2_10": (2, 10), "11_100": (11, 100), "beyond_100": (101, 
 CHUNK = 2**22          # most numbers of a block of log-probabilities [M, A]; at least one problem's answers
 CYCLES = 4             # n-grams of this size that come twice in an answer are repetition (Welleck et al. 2020)
 SEED = 20201           # of the probe's draws, the same at every look
-# what the trainer logs that runs on with the updates, or is known from them: it has no mean between looks
-RUNNING = frozenset({"loss", "sampled_tokens", "scored_tokens", "seconds", "learning_rate"})
 
 
 @dataclass(frozen=True)
@@ -184,6 +182,24 @@ def _cut(rollout: Rollout) -> Iterator[Rollout]:
         yield Rollout(batch, actions, mask, logp, reward, weight, legal, None, k)
 
 
+def weighing(rollout: Rollout) -> dict[str, Tensor]:
+    """How answers are weighed against each other, of algorithms that earn rewards: the mean square of their weights (at the
+    first step) and the variance of weights among the k to one problem, over problems; of one answer each, over the batch.
+
+    A baseline that knew what a problem is worth would leave only that variance. References mixed in, which nobody drew (all
+    their log p are 0), are left out.
+    """
+    if "reward" not in rollout.log:
+        return {}
+    weight, drawn = rollout.grouped(rollout.weight[:, 0]), rollout.grouped((rollout.logp != 0).any(1)).float()     # [B, k]
+    if rollout.k == 1:
+        weight, drawn = weight.T, drawn.T
+    count = drawn.sum(1, keepdim=True)
+    mean = (weight * drawn).sum(1, keepdim=True) / count.clamp(min=1)
+    variance = ((weight - mean).square() * drawn).sum(1) / (count - 1).clamp(min=1).squeeze(1)
+    return {"weight_square": (weight.square() * drawn).sum() / drawn.sum().clamp(min=1), "weight_variance": variance.mean()}
+
+
 def gradient_signal(optimiser: torch.optim.Optimizer, parameters: Iterable[Tensor]) -> dict[str, float]:
     """Signal-to-noise ratio of the gradient, read from Adam's own moments: no pass more, no memory more.
 
@@ -209,10 +225,3 @@ def gradient_signal(optimiser: torch.optim.Optimizer, parameters: Iterable[Tenso
     m, v = float(torch.stack(mean).sum()), float(torch.stack(square).sum())
     noise = max((v - m) / (1 - q), 0.0)
     return {"gradient_snr": max(m - q * noise, 0.0) / noise} if noise else {}
-
-
-def means(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means over updates of what each update says of itself; what is a running sum is left out."""
-    names = dict.fromkeys(name for one in updates for name in one if name not in RUNNING)
-    return {name: sum(found) / len(found) for name in names
-            if (found := [one[name] for one in updates if one.get(name) is not None])}

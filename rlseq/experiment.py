@@ -24,6 +24,7 @@ from .report_text import main_table
 from .setup import Setup, check, fresh, judge, test
 from .train import Cost, Trainer, precision_context
 from .variants import Also, also
+from .verdicts import course, verdicts
 
 ALIKE = 0.8                            # how two systems' scores correlate over problems, before any two were seen
 
@@ -259,5 +260,9 @@ def _where(setup: Setup, found: list[results.Result], folder: Path) -> None:
         print(f"pictures    {path.parent / picture}")
     print(f"checkpoint  {folder}")
     print(f"report      python -m rlseq.report --results {setup.config['results']}")
+    print(f"doctor      python -m rlseq.doctor {path}")
     if command := tracking.ui_command(setup.config["tracking"]["uri"]):
         print(f"MLflow      {command}")
+    for one in verdicts(course(str(path), result.curve, result.diagnostics)):
+        if one.sick:
+            print(f"ALARM       {one.name}: {one.says}")

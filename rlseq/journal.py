@@ -10,10 +10,12 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 NAME = "metrics.jsonl"
+# what the trainer logs that runs on with the updates, or is known from them: it has no mean between looks
+RUNNING = frozenset({"loss", "sampled_tokens", "scored_tokens", "seconds", "learning_rate"})
 
 
 class Journal:
@@ -63,3 +65,29 @@ def read(path: Path) -> list[dict[str, float]]:
             raise ValueError(f"{path}, line {number}: not a line of a diary; delete it, or run the job again") from None
         found.append(one)
     return found
+
+
+def means(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over updates of what each update says of itself; what is a running sum is left out."""
+    names = dict.fromkeys(name for one in updates for name in one if name not in RUNNING)
+    return {name: sum(found) / len(found) for name in names
+            if (found := [one[name] for one in updates if one.get(name) is not None])}
+
+
+def looks(lines: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """What was seen before training, and at every look: its values, the means of the updates since the last, and `updates`.
+
+    These are the points of a training curve. An update says its `loss`, a look its score on `dev`.
+    """
+    before: dict[str, float] = {}
+    found, heard = [], []
+    for line in lines:
+        values = {name: value for name, value in line.items() if name not in ("step", "time")}
+        if "loss" in line:
+            heard.append(values)
+        if "dev" in line:
+            found.append({"updates": line["step"], **means(heard), **values})
+            heard = []
+        elif line["step"] == 0:
+            before |= values
+    return before, found

@@ -200,6 +200,21 @@ def finished_results(uri: str | None, folder: Path) -> list[Path]:
     return found
 
 
+def history(uri: str | None, run_id: str) -> tuple[str, list[dict[str, float]]]:
+    """A run's name and what it said, oldest first: {"step", "time", values}, as the lines of `journal` have it.
+
+    Raises ValueError in one line where there is no such run.
+    """
+    uri = resolve(uri)
+    _reachable(uri)
+    client = _client(uri)
+    run, lines = _patiently(lambda: client.get_run(run_id), uri, tries=1), {}
+    for name in (one for one in run.data.metrics if "/" not in one):            # not pretrain/loss, test-50/accuracy
+        for one in _patiently(lambda: client.get_metric_history(run_id, name), uri):  # noqa: B023
+            lines.setdefault((one.step, one.timestamp), {"step": one.step, "time": one.timestamp / 1000})[name] = one.value
+    return run.info.run_name, [lines[key] for key in sorted(lines)]
+
+
 def _client(uri: str):
     """An MLflow client that is quiet and tells nobody."""
     for name, value in (("MLFLOW_DISABLE_TELEMETRY", "true"), ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),

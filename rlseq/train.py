@@ -18,7 +18,7 @@ from . import dist, journal, memory
 from .algos import Algorithm
 from .batches import Ahead, Batches
 from .checkpoint import read_checkpoint, write_checkpoint
-from .diagnostics import Probe, gradient_signal, means
+from .diagnostics import Probe, gradient_signal, weighing
 from .env import SequenceEnv
 from .nn.policy import Policy
 from .stage import Cost, Stage
@@ -94,8 +94,8 @@ class Trainer:
         if resume and (self.folder / "last.json").is_file():
             self.load()
         self.journal = journal.Journal(self.folder / journal.NAME, self.cost.updates) if dist.rank() == 0 else None
-        if self.probe is not None and self.probe.begun and not self.cost.updates:
-            self.tell(0, self.probe.begun)
+        if self.probe is not None and self.probe.begun:
+            (self.log if self.cost.updates else self.tell)(0, self.probe.begun)          # what `log` feeds may be new
         self.module = nn.parallel.DistributedDataParallel(self.learner) if dist.world() > 1 else self.learner
         kind = "pretrain" if self.name == "pretrain" else "finetune"        # all algorithms see the same problems
         stop = min(stage.updates, until or stage.updates)
@@ -146,7 +146,7 @@ class Trainer:
             self.learner.eval()
             with torch.no_grad():
                 rollout = self.algorithm.collect(self.policy, self.env, step / max(1, self.stage.updates))
-        seen = averaged(rollout.log)
+        seen = averaged(rollout.log | weighing(rollout))
         self.cost.sampled_tokens += int(seen.pop("sampled_tokens", 0.0) * dist.world())
         before = self.cost.seconds
         for number in range(min(self.algorithm.passes, self.stage.updates - step)):
@@ -195,7 +195,7 @@ class Trainer:
         self.recent = [*self.recent, state][-self.stage.average:]
         signs = {"dev": score, **gradient_signal(self.optimiser, self.policy.parameters()), **self.probed()}
         self.curve.append({"stage": self.name, **asdict(self.cost), "loss": found["loss"], "reward": None,
-                           **means(self.heard), **signs})
+                           **journal.means(self.heard), **signs})
         self.heard = []
         self.tell(self.cost.updates, signs)
 

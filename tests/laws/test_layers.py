@@ -10,7 +10,7 @@ from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
     {"memory", "paths", "types", "build", "schedule", "__init__"},
-    {"text", "reading", "stats", "results", "rewards", "dist", "provenance", "journal"},
+    {"text", "reading", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode"},
     {"algos"},
@@ -18,7 +18,7 @@ FLOORS = (                                             # a folder stands for all
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
      "report_figures", "report_explorer", "report_html", "pictures", "setup",
      "pretrain", "controls", "variants", "comparisons", "experiment", "explorer"},
-    {"run", "report", "predict", "__main__"},          # the commands
+    {"run", "report", "predict", "doctor", "__main__"},          # the commands
 )
 APART = {"task": {"nn"}, "tasks": {"nn"}, "nn": {"task", "tasks"}}         # on one floor, but never each other
 FOR_TASKS = FLOORS[0] | FLOORS[1] | {"task"}           # what the folders of tasks/ may see

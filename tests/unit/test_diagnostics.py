@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlseq import algos, diagnostics, journal
-from rlseq.diagnostics import Probe, Seen, copied, distinct, gold_change, gradient_signal, means, repetition, seen
+from rlseq.diagnostics import Probe, Seen, copied, distinct, gold_change, gradient_signal, repetition, seen
 from rlseq.env import SequenceEnv
 from rlseq.nn.policy import Shape, make_policy
 from rlseq.train import Stage, Trainer
@@ -149,7 +149,7 @@ def test_the_gradients_signal_is_found_again_from_adams_moments():
 
 
 def test_means_leave_out_what_runs_on():
-    assert means([{"reward": 1.0, "seconds": 5.0, "spread": 2.0}, {"reward": 2.0, "seconds": 6.0}]) == {
+    assert journal.means([{"reward": 1.0, "seconds": 5.0, "spread": 2.0}, {"reward": 2.0, "seconds": 6.0}]) == {
         "reward": 1.5, "spread": 2.0}
 
 

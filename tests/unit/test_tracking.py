@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlseq.tracking import Tracker, finished_results, open_tracker, resolve, ui_command
+from rlseq.tracking import Tracker, finished_results, history, open_tracker, resolve, ui_command
 
 ONE_RUN = """
 import sys, json, pathlib
@@ -75,6 +75,23 @@ def test_results_of_finished_runs_are_found_again(three, tmp_path):
     assert all((path.parent.parent / "pictures" / "a.png").read_bytes() == b"png" for path in found)
     assert finished_results(f"sqlite:///{tmp_path}/absent.db", tmp_path) == []
     assert not (tmp_path / "absent.db").exists()
+
+
+def test_what_a_run_said_is_read_back_line_by_line(three):
+    uri = three[0]
+    tracker = open_tracker(uri, "toy")
+    tracker.start("told", {}, {}, "")
+    tracker.metrics(0, {"kl": 0.5, "test/accuracy": 1.0})
+    tracker.metrics(1, {"loss": 2.0, "reward": 0.25})
+    time.sleep(0.01)
+    tracker.metrics(1, {"dev": 3.0})
+    tracker.finish()
+    name, lines = history(uri, tracker.run_id)
+    assert name == "told"
+    assert [{key: value for key, value in line.items() if key != "time"} for line in lines] == [
+        {"step": 0, "kl": 0.5}, {"step": 1, "loss": 2.0, "reward": 0.25}, {"step": 1, "dev": 3.0}]
+    with pytest.raises(ValueError, match="MLflow at .* fails .*0000"):
+        history(uri, "0" * 32)
 
 
 def test_metrics_cost_the_training_loop_nearly_nothing(three):
