@@ -18,7 +18,7 @@ FLOORS = (                                             # a folder stands for all
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
      "report_figures", "report_explorer", "report_html", "pictures", "setup",
      "pretrain", "controls", "variants", "comparisons", "experiment", "explorer"},
-    {"run", "report", "predict", "doctor", "__main__"},          # the commands
+    {"run", "report", "predict", "doctor", "lab", "__main__"},   # the commands
 )
 APART = {"task": {"nn"}, "tasks": {"nn"}, "nn": {"task", "tasks"}}         # on one floor, but never each other
 FOR_TASKS = FLOORS[0] | FLOORS[1] | {"task"}           # what the folders of tasks/ may see
