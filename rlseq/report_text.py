@@ -68,8 +68,8 @@ def _block(group: Group, judge: Judge, start: Entry | None, base: Entry | None, 
     head = f"{group.task} · {entry.policy} · {entry.label} · {said_seeds} · {group.n} test problems; [ends of 95 %]"
     tail = [] if against is None else [f"difference: {entry.label} - {against.label}, paired on the same problems"]
     if gain := signal_gain(judge, entry):
-        lines = [[name, f"{said_gain(one)}  p {said_p(one.p)}"] for name, one in gain.each.items()]
-        tail += ["", *_columns([[f"gain in {group.metrics[0]} over", ""], *lines]), "",
+        each = [[name, f"{said_gain(one)}  p {said_p(one.p)}"] for name, one in gain.each.items()]
+        tail += ["", *_columns([[f"gain in {group.metrics[0]} over", ""], *each]), "",
                  f"signal gain: {said_gain(gain.gain)} over {gain.over}, the strongest control"
                  + ("" if gain.gain.separates else "; not beyond chance")]
     if base is None:

@@ -8,7 +8,7 @@ import pytest
 
 from rlseq.comparisons import across_tasks, by_beam, checkpoints, cross_tables, front, learning, pareto, signal_gain
 from rlseq.report_groups import Judge, groups
-from rlseq.report_text import leaderboard
+from rlseq.report_text import leaderboard, main_table
 from rlseq.results import COST
 from tests.unit.test_report import N, run
 
@@ -43,8 +43,17 @@ def test_the_signal_gain_is_over_the_strongest_control():
     # ten of 200 won and none lost: standard error 100 sqrt(.05 * .95 / 200) = 1.54
     shown = groups([run("reinforce", right=150), run("mle", right=120), control("constant", 140)])
     said = leaderboard([Judge(one) for one in shown])
-    assert re.search(r"\| \+5\.00 \[\+2\.\d\d, \+\d\.\d\d\] over constant \|", said)
+    assert re.search(r"\| \+5\.00 \[\+2\.\d\d, \+\d\.\d\d\] over .*constant", said)
     assert found.gain.separates and found.gain.low == pytest.approx(5 - 1.96 * 1.54, abs=0.6)
+
+
+def test_a_run_ends_with_its_scores_and_then_its_gains_over_each_control():
+    said = main_table([run("reinforce", right=150), run("mle", right=120), control("constant", 140)])
+    assert said.count("[ends of 95 %]") == 1, "controls have no table of their own"
+    scores, gains = said.split("gain in accuracy over")
+    assert re.search(r"^test accuracy +50\.0 .*60\.0 .*75\.0 ", scores, re.MULTILINE)
+    assert re.search(r"^mle +\+15\.00 .*\n^constant +\+5\.00 ", gains, re.MULTILINE)
+    assert re.search(r"^signal gain: \+5\.00 .* over constant, the strongest control$", gains, re.MULTILINE)
 
 
 def test_samples_are_compared_with_samples_at_the_matching_temperature():
