@@ -150,7 +150,7 @@ class Trainer:
         self.cost.sampled_tokens += int(seen.pop("sampled_tokens", 0.0) * dist.world())
         before = self.cost.seconds
         for number in range(min(self.algorithm.passes, self.stage.updates - step)):
-            found = self.descend(self.algorithm.part(rollout, number))
+            found = self.descend(self.algorithm.part(rollout, number), first=number == 0)
             if found is None:
                 break
             self.cost.seconds, start = self.cost.seconds + time.perf_counter() - start, time.perf_counter()
@@ -162,15 +162,15 @@ class Trainer:
         self.cost.seconds += time.perf_counter() - start
         return seen
 
-    def descend(self, rollout: Rollout) -> dict[str, float] | None:
-        """One gradient step on collected answers; None, and no step, where the algorithm has had enough of them."""
+    def descend(self, rollout: Rollout, first: bool) -> dict[str, float] | None:
+        """One gradient step on collected answers; None, and no step, where after the first the algorithm has had enough."""
         step = self.cost.updates
         with precision_context(self.env.device, self.precision):
             seed_step(self.seed, self.name, step, dist.rank() + 1)
             self.learner.train(self.algorithm.dropout)
             loss, found = self.module(rollout)
         self.cost.scored_tokens += int(dist.mean(rollout.mask.sum().float()) * dist.world())
-        if self.algorithm.enough(found):
+        if not first and self.algorithm.enough(found):
             return None
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
