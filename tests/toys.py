@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlseq import algos, tasks
 from rlseq.build import build, names
@@ -170,3 +170,29 @@ def gradient(value: Tensor, policy: Policy) -> Tensor:
     found = torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True)
     return torch.cat([(torch.zeros_like(one) if part is None else part).flatten()
                       for one, part in zip(parameters, found, strict=True)])
+
+
+def setting(rule: bool = False, steps: int = 2, problem: int = 4, words: int = 3, shape: str = "lstm",
+            coarse: bool = False) -> tuple[Table, SequenceEnv, Policy]:
+    """One problem of a table and a policy for it; `coarse` rewards are so few that many answers tie."""
+    task = Table(words=words, steps=steps, rule=rule)
+    if coarse:
+        task.worth = (task.worth * 3).round() / 4
+    options = {"head": "vocabulary", **({"encoder": "lstm", "decoder": "lstm"} if shape == "lstm" else {})}
+    return task, loaded(task, [problem]), tiny_policy(tiny_shape(options), task.sizes)
+
+
+def made(kind: str, policy: Policy, **options: object) -> algos.Algorithm:
+    """An algorithm in float64, its critic's weights arbitrary: one that says 0 would hide its mistakes."""
+    algorithm = algos.make({"kind": kind, **options})
+    torch.manual_seed(1)
+    algorithm.prepare(policy)
+    for parameter in algorithm.value.parameters() if hasattr(algorithm, "value") else ():
+        nn.init.normal_(parameter, std=0.3)
+    return algorithm.double()
+
+
+def answers_of(task: Task, env: SequenceEnv, policy: Policy) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Every answer to the one problem: actions and mask [M, T], log p [M] with gradient, reward [M] in float64."""
+    actions, mask = all_answers(task, env.batch)
+    return actions, mask, log_probability(policy, env, actions, mask), task.reward(env.batch, actions, mask).double()

@@ -117,6 +117,11 @@ class Policy(nn.Module):
         return self(self.encode(rollout.batch), rollout.actions, rollout.mask, rollout.legal, rollout.fed, detail, attend,
                     foreseen, rollout.temperature)
 
+    def states(self, rollout: Rollout) -> Tensor:
+        """The decoder's states [N, T, H] before each action of a rollout, as `score` leaves them; carries gradient."""
+        memory, fed = self.encode(rollout.batch), rollout.actions if rollout.fed is None else rollout.fed
+        return self._decode(memory, fed, rollout.mask, False)[0]
+
     def log_probs(self, memory: Memory, actions: Tensor, legal: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Log-probabilities of all actions at every step [N, T, A]: exact, and large where A is a vocabulary."""
         states, _, head_keys = self._decode(memory, actions, None, False)

@@ -18,7 +18,8 @@ from tests.toys import TINY, Table, algorithm_of, configured
 NAMES = sorted(configured("algo"))
 POLICIES = {"lstm": {"encoder": "lstm", "decoder": "lstm", "dropout": 0.3},
             "transformer": {"dropout": 0.3, "decoder_layers": 2}}
-CHANGES = {"k": 4, "entropy": 0.05, "mle_weight": 0.1, "label_smoothing": 0.1}
+CHANGES = {"k": 4, "entropy": 0.05, "mle_weight": 0.1, "label_smoothing": 0.1,
+           "reuse": {"epochs": 3, "minibatches": 1}}                    # so that no collection begins at step 5, one at 6
 
 
 def trainer(name, folder, shape, log, seed=3, changes=None, precise=False, **stage):
@@ -108,7 +109,7 @@ def rank_main(rank, world, port, names, folder):
     for name in names:
         log, where = [], Path(folder) / str(world) / name
         one = trainer(name, where / "run", {"dropout": 0.0}, log, precise=True, updates=4, every=4, batch=8, clip=0.0,
-                      lr=1e-2, warmup=0)
+                      lr=1e-2, warmup=0, changes={**CHANGES, "reuse": {"epochs": 2, "minibatches": 2}})
         one.run()
         if rank == 0:
             torch.save({"weights": one.learner.state_dict(), "log": log}, where / "found.pt")

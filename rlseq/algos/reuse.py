@@ -1,0 +1,58 @@
+"""Several gradient steps on the same answers: minibatches, the clipped ratio, and when to stop (Schulman et al. 2017)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import dist
+from ..types import Rollout, Scores
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """How often answers are learnt from, and how far from what drew them; the options of `algo.reuse.*`."""
+
+    epochs: int = 2           # over the collected answers
+    minibatches: int = 2      # gradient steps an epoch, each on a share of the problems with all their answers
+    clip: float = 0.2         # the ratio counts up to 1 + clip and down to 1 - clip
+    stop: float = 0.0         # estimated KL, nats a token, above which the rest of the steps is left out; 0: never
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.minibatches < 1:
+            raise ValueError(f"epochs={self.epochs} and minibatches={self.minibatches} must be 1 or more")
+        if not 0 < self.clip < 1 or self.stop < 0:
+            raise ValueError(f"clip={self.clip} must lie between 0 and 1, stop={self.stop} be 0 (never) or more")
+
+    @property
+    def passes(self) -> int:
+        return self.epochs * self.minibatches
+
+    def part(self, rollout: Rollout, number: int) -> Rollout:
+        """The minibatch of gradient step `number`: every so manieth problem, the same stripes each epoch."""
+        stripes = min(self.minibatches, len(rollout.batch))
+        if stripes == 1:
+            return rollout
+        return rollout.take(torch.arange(number % stripes, len(rollout.batch), stripes, device=rollout.mask.device))
+
+    def enough(self, found: dict[str, Tensor]) -> bool:
+        """Whether the policy has moved past `stop` on these answers, over all ranks."""
+        return self.stop > 0 and float(dist.mean(found["update_kl"])) > self.stop
+
+
+def clipped(scores: Scores, rollout: Rollout, drawn: Tensor, clip: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """The clipped surrogate of every step drawn [N, T] (Schulman et al. 2017, eq. 7) as losses [N, T], and what to log.
+
+        -min(ratio w, clamp(ratio, 1 - clip, 1 + clip) w),     ratio = pi(y_t) / pi_drawn(y_t)
+
+    Steps of references mixed in lose -w log pi. `update_kl` estimates KL(pi_drawn || pi), nats a step, by
+    ratio - 1 - log ratio, which is never negative (Schulman 2020, k3).
+    """
+    moved = (scores.logp - rollout.logp).masked_fill(~drawn, 0.0)                                # log ratio [N, T]
+    ratio, weight = moved.exp(), rollout.weight * rollout.mask
+    bounded = ratio.clamp(1 - clip, 1 + clip)
+    with torch.no_grad():
+        steps = drawn.sum()
+        found = {"update_kl": (ratio - 1 - moved).sum() / steps,
+                 "clipped": ((bounded * weight < ratio * weight) & drawn).sum() / steps}
+    return torch.where(drawn, -torch.minimum(ratio * weight, bounded * weight), -(scores.logp * weight)), found
