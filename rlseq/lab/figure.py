@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from .moments import ROUNDING
 from .rows import Row
 
-WIDTH, LEFT, RIGHT, TOP, STEP = 900, 300, 130, 64, 17
+WIDTH, LEFT, RIGHT, TOP, STEP = 940, 300, 170, 64, 17
 SHADES = ("a", "b", "c", "d", "e")             # of k: the fewest answers first
 STYLE = """.lab { --paper: #fff; --ink: #1b1f27; --soft: #5d6675; --line: #e3e7ee; --a: #9c6500; --b: #d55e00; --c: #0072b2;
   --d: #00795a; --e: #a3337f; --bad: #c21807; font: 12px system-ui, sans-serif; }
@@ -16,7 +17,8 @@ STYLE = """.lab { --paper: #fff; --ink: #1b1f27; --soft: #5d6675; --line: #e3e7e
   --b: #ff9a4d; --c: #58b4f5; --d: #3fd6a6; --e: #e59ac9; --bad: #ff7a6b; } }
 .lab text { fill: var(--ink); font-size: 12px; } .lab .soft { fill: var(--soft); font-size: 11px; }
 .lab .head { font-weight: 600; } .lab .grid { stroke: var(--line); } .lab .paper { fill: var(--paper); }
-.lab .mark { stroke-width: 1.8; } .lab .open { fill: var(--paper); } .lab .bad { stroke: var(--bad); stroke-width: 2.5; }
+.lab .mark { stroke-width: 1.8; } .lab .open { fill: var(--paper); } .lab .other { stroke-dasharray: 2.2 1.6; }
+.lab .bad { stroke: var(--bad); stroke-width: 2.5; }
 """ + "\n".join(f".lab .k{one} {{ stroke: var(--{one}); }} .lab .full.k{one} {{ fill: var(--{one}); }}" for one in SHADES)
 
 
@@ -37,12 +39,15 @@ def shown(rows: Sequence[Row]) -> list[Row]:
 
 
 def figure(rows: Sequence[Row]) -> str:
-    """Rows are estimators in groups, marks are k: filled where unbiased; circles are the Transformer, squares the LSTM."""
+    """Rows are estimators in groups, marks are k: filled where unbiased; circles are the Transformer, squares the LSTM.
+
+    Bias and cosine beside a row are those of its largest k with the Transformer.
+    """
     rows = shown(rows)
     if not rows:
         return ""
     groups: dict[str, dict[str, list[Row]]] = {}
-    for one in rows:
+    for one in sorted(rows, key=lambda one: one.claim == "another objective"):                # these stand last
         groups.setdefault(one.algorithm, {}).setdefault(base(one), []).append(one)
     height = TOP + STEP * (sum(map(len, groups.values())) + len(groups)) + 44
     low, high = (math.log10(end(one.effort for one in rows)) for end in (min, max))
@@ -58,7 +63,8 @@ def figure(rows: Sequence[Row]) -> str:
                      f'<text class="soft" x="{x:.1f}" y="{height - 24}" text-anchor="middle">{10.0**power:g}</text>')
     parts.append(f'<text class="soft" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{height - 8}" text-anchor="middle">tokens '
                  '(sampled and scored) until the averaged update is as large as its noise; log scale</text>'
-                 f'<text class="soft" x="{WIDTH - RIGHT + 14}" y="{TOP - 12}">cosine to grad J</text>')
+                 f'<text class="soft" x="{WIDTH - RIGHT + 14}" y="{TOP - 8}">bias</text>'
+                 f'<text class="soft" x="{WIDTH - RIGHT + 66}" y="{TOP - 8}">cosine to grad J</text>')
     y = TOP
     for group, lines in groups.items():
         y += STEP
@@ -76,9 +82,9 @@ def _legend(ks: Sequence[int], problem: str) -> list[str]:
         found.append(f'<circle class="mark full k{SHADES[index % len(SHADES)]}" cx="{x + 5}" cy="36" r="4.5"/>'
                      f'<text class="soft" x="{x + 14}" y="40">k={k}</text>')
         x += 54
-    for said, open_, square in (("unbiased", False, False), ("biased, or another objective", True, False),
-                                ("Transformer", True, False), ("LSTM", True, True)):
-        found += [_mark(x + 5, 36, "c", open_, square), f'<text class="soft" x="{x + 14}" y="40">{said}</text>']
+    for said, claim, square in (("unbiased", "unbiased", False), ("biased by design", "biased by design", False),
+                                ("another objective", "another objective", False), ("squares: LSTM", "unbiased", True)):
+        found += [_mark(x + 5, 36, "c", claim, square), f'<text class="soft" x="{x + 14}" y="40">{said}</text>']
         x += 34 + 6.2 * len(said)
     return found
 
@@ -87,12 +93,13 @@ def _line(name: str, ones: Sequence[Row], y: float, across, ks: Sequence[int]) -
     widest = max(ones, key=lambda one: (one.k or 0, one.policy == "transformer"))
     found = [f'<text x="24" y="{y}">{escape(name)}</text>'
              f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y - 4}" y2="{y - 4}"/>'
-             f'<text class="soft" x="{WIDTH - RIGHT + 14}" y="{y}">{widest.cosine:.3f}</text>']
+             f'<text class="soft" x="{WIDTH - RIGHT + 14}" y="{y}">{widest.bias if widest.bias > ROUNDING else 0:.2g}</text>'
+             f'<text class="soft" x="{WIDTH - RIGHT + 66}" y="{y}">{widest.cosine:.3f}</text>']
     for one in ones:
         shade = SHADES[ks.index(one.k) % len(SHADES)] if one.k in ks else SHADES[0]
         title = (f"{one.estimator}, {one.policy}: {one.effort:.3g} tokens, bias {one.bias:.3g} +- {one.error:.2g}, "
                  f"cosine {one.cosine:.3f}; {one.claim}")
-        found.append(f"<g><title>{escape(title)}</title>" + _mark(across(one.effort), y - 4, shade, one.claim != "unbiased",
+        found.append(f"<g><title>{escape(title)}</title>" + _mark(across(one.effort), y - 4, shade, one.claim,
                                                                   one.policy == "lstm") + "</g>")
         if one.claim == "unbiased" and one.p < 1e-6:
             x = across(one.effort)
@@ -100,8 +107,9 @@ def _line(name: str, ones: Sequence[Row], y: float, across, ks: Sequence[int]) -
     return found
 
 
-def _mark(x: float, y: float, shade: str, open_: bool, square: bool) -> str:
-    kind = f'class="mark {"open" if open_ else "full"} k{shade}"'
+def _mark(x: float, y: float, shade: str, claim: str, square: bool) -> str:
+    look = {"unbiased": "full", "another objective": "open other"}.get(claim, "open")
+    kind = f'class="mark {look} k{shade}"'
     if square:
         return f'<rect {kind} x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
     return f'<circle {kind} cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
