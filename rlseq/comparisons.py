@@ -12,7 +12,7 @@ import numpy as np
 
 from . import stats
 from .report_groups import BASELINE, Entry, Group, Judge
-from .results import COST, comparable
+from .results import comparable
 from .stats import Gain, Interval
 
 Point = tuple[float, float]
@@ -107,17 +107,6 @@ def _by_name(judge: Judge, entry: Entry, metric: str | None, stems: Mapping) -> 
         return {}
     return {name: stats.over_seeds([one.rows[stem + where] for one in entry.results], score, judge.samples)
             for name, stem in stems.items() if all(stem + where in one.rows for one in entry.results)}
-
-
-def learning(entry: Entry, cost: str = "updates") -> dict[int, list[Point]]:
-    """Quality on dev against what fine-tuning spent: {seed: [(cost, score)]}; `cost` is one of `results.COST`.
-
-    Raises ValueError for another cost.
-    """
-    if cost not in COST:
-        raise ValueError(f"no cost {cost!r}; there are: {', '.join(COST)}")
-    return {one.seed: [(point[cost], point["dev"]) for point in one.curve if point["stage"] != "pretrain"
-                       and None not in (point.get("dev"), point.get(cost))] for one in entry.results}
 
 
 def pareto(points: Sequence[Point], sign: int = 1) -> list[int]:

@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlseq.comparisons import across_tasks, by_beam, checkpoints, cross_tables, front, learning, pareto, signal_gain
+from rlseq.comparisons import across_tasks, by_beam, checkpoints, cross_tables, front, pareto, signal_gain
 from rlseq.report_groups import Judge, groups
 from rlseq.report_text import leaderboard, main_table
-from rlseq.results import COST
 from tests.unit.test_report import N, run
 
 
@@ -112,14 +111,6 @@ def test_the_front_holds_what_nothing_beats_in_cost_and_quality():
     judge, entries = judged(run("reinforce", right=150), run("mle", right=90, before=100))
     assert [(one.label, point, best) for one, point, best in front(judge)] == [
         ("mle pretrained", (0.0, 50.0), True), ("mle continued", (84.0, 45.0), False), ("reinforce", (84.0, 75.0), True)]
-
-
-def test_quality_against_every_cost_is_read_off_the_curve():
-    _, entries = judged(run("reinforce"))
-    assert learning(entries["reinforce"], "seconds") == {0: [(0.0, 50.0), (10.0, 51.0), (20.0, 52.0)]}
-    assert learning(entries["reinforce"], "sampled_tokens") == {0: []}, "made-up curves do not count tokens"
-    with pytest.raises(ValueError, match="no cost 'dollars'; there are: " + ", ".join(COST)):
-        learning(entries["reinforce"], "dollars")
 
 
 def test_models_trained_on_one_metric_are_scored_on_all():

@@ -17,14 +17,14 @@ from rlseq.setup import Setup, fresh
 from rlseq.train import Stage
 from tests.toys import TINY, Table, configured, loaded, tiny_policy, tiny_shape
 
-REWARDLESS = {"mle", "scheduled_sampling", "attention_reg", "coverage", "dagger"}
+REWARDLESS = {"mle", "scheduled_sampling", "attention_reg", "coverage", "dagger", "raml"}     # RAML: by its Hamming payoff
 
 
-def small(algo="reinforce", **config):
+def small(name="reinforce", options=None, **config):
     shape = Shape(head="vocabulary", **TINY)
-    options = configured("algo")[algo]
+    options = configured("algo")[name] | (options or {})
     given = {"seed": 0, "precision": "fp32", "algo": options, "controls": "auto", "compare": "mle", "beams": [], **config}
-    return Setup(given, {"algo": algo}, Table(words=4, steps=4), shape, algos.make(options), Stage(updates=1),
+    return Setup(given, {"algo": name}, Table(words=4, steps=4), shape, algos.make(options), Stage(updates=1),
                  Stage(updates=1), Decoding(), ["test"], torch.device("cpu"), 0)
 
 
@@ -32,6 +32,10 @@ def small(algo="reinforce", **config):
 def test_an_algorithm_has_controls_where_rewards_change_what_it_learns(algo):
     kinds = controls.wanted(small(algo))
     assert kinds == (() if algo in REWARDLESS else controls.ALL)
+
+
+def test_raml_has_controls_where_its_payoff_is_the_reward():
+    assert controls.wanted(small("raml", {"payoff": "reward"})) == controls.ALL
 
 
 @pytest.mark.parametrize(("config", "kinds"), [
@@ -117,7 +121,8 @@ def test_a_run_with_controls_writes_them_all_from_one_checkpoint(tmp_path, monke
     assert constant.beams == {} and own.rows["mle_sampled/test-15/exact"].shape == (32, 2)
     best = own.after["test-15"]["metrics"]["exact"]["score"]
     assert own.variants["best"]["test-15"]["exact"] == best == own.beams["1"]["test-15"]["exact"]
-    capsys.readouterr()
+    said = capsys.readouterr().out
+    assert said.index("3 seeds x 32 problems see") < said.index("signal gain: "), "before it fine-tunes, and after"
     again = {one.algo: one for one in experiment.run(config, names, baselines)}
     said = capsys.readouterr().out
     assert said.count("taken from") == 3 and "rloo: already trained" in said

@@ -120,7 +120,8 @@ def test_only_seed_and_commit_may_differ_between_compared_results():
 
 def test_the_hash_of_a_configuration_ignores_circumstances_and_order():
     one = config_hash({"algo": {"k": 4, "lr": 1e-4}, "seed": 1, "device": "cpu"})
-    assert one == config_hash({"device": "cuda", "algo": {"lr": 1e-4, "k": 4}, "seed": 2}) and len(one) == 12
+    assert one == config_hash({"device": "cuda", "algo": {"lr": 1e-4, "k": 4}, "seed": 2, "controls": True, "beams": [1]})
+    assert len(one) == 12
     assert one != config_hash({"algo": {"k": 8, "lr": 1e-4}, "seed": 1, "device": "cpu"})
 
 
