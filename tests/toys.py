@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from rlseq import algos, tasks
 from rlseq.build import build, names
-from rlseq.env import SequenceEnv, through_stop
+from rlseq.env import SequenceEnv
+from rlseq.exact import all_answers, log_probability
+from rlseq.exact import gradient as gradient  # the tests' own, by one name
 from rlseq.nn.policy import Policy, Shape, make_policy
 from rlseq.paths import CONF
 from rlseq.task import Mean, Task, prefixes, problem_rows
@@ -141,35 +143,6 @@ def loaded(task: Task, examples: list) -> SequenceEnv:
     env = SequenceEnv(task)
     env.load(task.collate(examples))
     return env
-
-
-def all_answers(task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Every legal answer to the one problem of a batch: actions and mask [M, T]; M is 15 for 3 words and 3 steps."""
-    assert len(batch) == 1
-    found, open_ = [], [[]]
-    while open_:
-        prefix = open_.pop()
-        legal = task.legal(batch, torch.tensor([prefix], dtype=torch.long).view(1, -1))
-        for action in range(batch.num_actions):
-            if legal is None or bool(legal[0, action]):
-                row = [*prefix, action]
-                (found if action == STOP or len(row) == task.horizon(batch) else open_).append(row)
-    actions = pad(found, STOP)[0]
-    return actions, through_stop(actions)
-
-
-def log_probability(policy: Policy, env: SequenceEnv, actions: Tensor, mask: Tensor) -> Tensor:
-    """log pi of whole answers [N, T] to the loaded problems -> [N]; carries gradient."""
-    scores = policy(policy.encode(env.batch), actions, mask, env.legal_along(actions))
-    return (scores.logp * mask).sum(1)
-
-
-def gradient(value: Tensor, policy: Policy) -> Tensor:
-    """d value / d all parameters of the policy, in one long vector."""
-    parameters = list(policy.parameters())
-    found = torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True)
-    return torch.cat([(torch.zeros_like(one) if part is None else part).flatten()
-                      for one, part in zip(parameters, found, strict=True)])
 
 
 def setting(rule: bool = False, steps: int = 2, problem: int = 4, words: int = 3, shape: str = "lstm",

@@ -1,12 +1,11 @@
 """Laws of algorithms, for every YAML of conf/algo: what they descend is what they say, in expectation and exactly."""
 
-import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 
-from rlseq import algos
+from rlseq import algos, exact
 from tests.toys import (
     TINY,
     Table,
@@ -48,18 +47,7 @@ def fixed(algorithm):
 
 def every_draw(task, env, policy, k):
     """All B*k-tuples of answers and their probabilities: yields [N, T] and a float."""
-    rows = []
-    for problem in env.batch.examples:
-        alone = loaded(task, [problem])
-        actions, mask = all_answers(task, alone.batch)
-        with torch.no_grad():
-            rows.append(list(zip(actions, log_probability(policy, alone, actions, mask).exp(), strict=True)))
-    assert all(sum(float(p) for _, p in row) == pytest.approx(1, abs=1e-12) for row in rows)
-    for drawn in itertools.product(*[row for row in rows for _ in range(k)]):
-        probability = 1.0
-        for _, one in drawn:
-            probability *= float(one)
-        yield torch.stack([actions for actions, _ in drawn]), probability
+    return exact.every_draw(policy, env, k)
 
 
 def expected_loss(algorithm, task, env, policy, dictate, prepare=fixed):
@@ -77,13 +65,7 @@ def expected_loss(algorithm, task, env, policy, dictate, prepare=fixed):
 
 def worth(task, env, policy):
     """J = mean over problems of sum_y p(y | x) R(y), by enumeration; carries gradient."""
-    parts = []
-    for problem in env.batch.examples:
-        alone = loaded(task, [problem])
-        actions, mask = all_answers(task, alone.batch)
-        reward = task.reward(alone.batch, actions, mask).double()
-        parts.append((log_probability(policy, alone, actions, mask).exp() * reward).sum())
-    return torch.stack(parts).mean()
+    return exact.worth(policy, env)
 
 
 def same(found, wanted, scale=1.0):
