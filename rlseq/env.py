@@ -135,7 +135,9 @@ class SequenceEnv(VectorEnv):
     def prefix_worth(self, actions: Tensor, mask: Tensor) -> Tensor:
         """Worth of every prefix of answers [N, T] -> [N, T]; in a control, what stands in for it (a constant says nothing of
         an answer before its end)."""
+        start = time.perf_counter()
         found = self.dealt(self.task.prefix_reward(self.batch, actions, mask))
+        self.spent += time.perf_counter() - start
         return torch.zeros_like(found) if self.reward == "constant" else found
 
     def dealt(self, rewards: Tensor) -> Tensor:

@@ -190,7 +190,7 @@ class Sampler(nn.Module):
         plain = replace(drawn, temperature=1.0, legal=env.legal_along(drawn.actions))
         logp, own = policy.score(plain).logp * drawn.mask, own_steps(drawn)
         weight = ((logp - drawn.logp) * own).sum(1).exp()
-        log = {"ess": weight.sum().square() / weight.square().sum() / len(weight), "greatest_weight": weight.max()}
+        log = {"ess": effective((logp - drawn.logp) * own, drawn.mask.any(1)), "greatest_weight": weight.max()}
         weight = torch.where(own, weight.clamp(max=self.options.most_weight).unsqueeze(1), 1.0)
         return replace(plain, logp=logp, extra={**drawn.extra, "importance": weight}, log=drawn.log | log)
 
@@ -217,6 +217,8 @@ class Sampler(nn.Module):
         with torch.no_grad():
             log = {"sampled_nll": -(scores.logp * drawn).sum() / drawn.sum().clamp(min=1),
                    "off_policy": ((scores.logp - rollout.logp).abs() * drawn).sum() / drawn.sum().clamp(min=1)}
+            if "importance" not in rollout.extra:            # else the draws themselves told it
+                log["ess"] = effective((scores.logp - rollout.logp) * drawn, drawn.any(1))
         price, found = self.regular.loss(policy, scores, rollout, drawn, normalise, rows, constant)
         return price, log | found
 
@@ -227,6 +229,17 @@ class Sampler(nn.Module):
         loss = weighted_nll(scores, rollout, normalise, len(rollout.batch) * self.options.k, constant)
         price, found = self.penalty(policy, scores, rollout, normalise, constant)
         return loss + price, found
+
+
+def effective(ratio: Tensor, drawn: Tensor) -> Tensor:
+    """Effective sample size, as a share, of the answers [N] bool drawn (Kong 1992): 1 where all weigh alike.
+
+        (sum_n w_n)^2 / (n sum_n w_n^2),        w_n = exp(sum_t log ratio_nt),        ratio: [N, T], log pi / pi_drawn
+    """
+    total = ratio.sum(1).masked_fill(~drawn, -torch.inf)
+    weight = (total - total.amax().clamp(min=-1e30)).exp()                                 # a common factor changes nothing
+    share = weight.sum().square() / (weight.square().sum() * drawn.sum()).clamp(min=1e-30)
+    return torch.where(drawn.any(), share, torch.ones_like(share))
 
 
 def shaped(reward: Tensor, potential: Tensor, mask: Tensor) -> Tensor:

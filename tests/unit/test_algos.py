@@ -1,12 +1,14 @@
 """Parts of algorithms by hand: baselines, normalisation, what is refused."""
 
+import math
+
 import pytest
 import torch
 
 from rlseq import algos
 from rlseq.algos.base import weighted_nll, with_reference
 from rlseq.algos.reinforce import Reinforce
-from rlseq.algos.sampled import Sampling, leave_one_out, to_go
+from rlseq.algos.sampled import Sampling, effective, leave_one_out, to_go
 from rlseq.nn.policy import Shape
 from rlseq.schedule import Schedule
 from rlseq.types import Batch, Rollout, Scores
@@ -22,6 +24,15 @@ def test_leave_one_out_is_the_mean_of_the_siblings():
 
 def test_the_reward_to_go_includes_the_own_step():
     assert to_go(torch.tensor([[1.0, 0.0, 2.0]])).tolist() == [[3.0, 2.0, 2.0]]
+
+
+def test_the_effective_sample_size_by_hand():
+    # weights 1, 2 and 5 of three answers: (1 + 2 + 5)^2 / (3 (1 + 4 + 25)) = 64 / 90; the fourth was not drawn
+    ratio = torch.tensor([[0.0, 0.0], [math.log(4), -math.log(2)], [math.log(5), 0.0], [9.0, 9.0]])
+    drawn = torch.tensor([True, True, True, False])
+    assert float(effective(ratio, drawn)) == pytest.approx(64 / 90, abs=1e-6)
+    assert float(effective(ratio - 500, drawn)) == pytest.approx(64 / 90, abs=1e-4)        # far off, as whole answers may be
+    assert float(effective(ratio, ~drawn)) == 1 == float(effective(ratio, drawn & False))
 
 
 def two_answers():

@@ -2,16 +2,17 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from rlseq import algos, diagnostics, journal
-from rlseq.diagnostics import Probe, Seen, copied, distinct, gold_change, gradient_signal, repetition, seen
+from rlseq.diagnostics import Probe, Seen, copied, distinct, gold_change, gradient_signal, repetition, seen, weighing
 from rlseq.env import SequenceEnv
 from rlseq.nn.policy import Shape, make_policy
 from rlseq.train import Stage, Trainer
-from rlseq.types import Batch
+from rlseq.types import Batch, Rollout
 from tests.toys import TINY, Table, all_answers, loaded, log_probability
 
 CPU = torch.device("cpu")
@@ -146,6 +147,20 @@ def test_the_gradients_signal_is_found_again_from_adams_moments():
         weight.grad = 2 * torch.randn(size)                 # no signal left
         optimiser.step()
     assert gradient_signal(optimiser, [weight])["gradient_snr"] < 0.005
+
+
+def test_weights_are_compared_with_what_a_perfect_baseline_leaves():
+    # two problems of two answers each, weights 3 1 and 5 5, and a reference each (log p 0) that nobody drew: mean square
+    # (9 + 1 + 25 + 25) / 4 = 15; variances 2 and 0, mean 1
+    weight = torch.tensor([3.0, 1.0, 9.0, 5.0, 5.0, 9.0])[:, None]
+    logp = torch.tensor([-1.0, -1.0, 0.0, -1.0, -1.0, 0.0])[:, None]
+    mask, batch = torch.ones(6, 1, dtype=torch.bool), Batch(weight[:2], weight[:2] > 0, weight[:2], weight[:2] > 0, 3)
+    rollout = Rollout(batch, mask.long(), mask, logp, weight * 0, weight, k=3, log={"reward": torch.tensor(0.0)})
+    assert {name: float(value) for name, value in weighing(rollout).items()} == {"weight_square": 15, "weight_variance": 1}
+    # one answer each: all are one group, of -1 and 3: mean square 5, variance 8
+    single = replace(rollout, k=1, weight=torch.tensor([[-1.0], [3.0]]), logp=logp[:2], mask=mask[:2])
+    assert {name: float(value) for name, value in weighing(single).items()} == {"weight_square": 5, "weight_variance": 8}
+    assert weighing(replace(rollout, log={})) == {}
 
 
 def test_means_leave_out_what_runs_on():
