@@ -45,8 +45,8 @@ class Course:
 
     @property
     def rewarded(self) -> bool:
-        """Whether it learned from rewards."""
-        return any(look.get("reward") is not None for look in self.looks)
+        """Whether it learned from rewards of its own samples."""
+        return any(look.get("spread") is not None for look in self.looks)
 
     def mean(self, name: str) -> float:
         """Over all looks. Raises KeyError where none has it."""
@@ -166,7 +166,7 @@ def off_policy_drift(run: Course) -> Verdict:
         "off-policy drift", off > OFF or ess < ESS or error > ERROR,
         f"answers were drawn by a policy whose log-probabilities differ by {off:.2g} a token (limit {OFF}), effective sample "
         f"size {ess:.0%} (limit {ESS:.0%}), drawing against scoring {error:.1g} (limit {ERROR})",
-        "Take fewer passes over an answer (algo.passes), a lower plan.finetune.lr, a temperature nearer 1; if drawing and "
+        "Take fewer steps on an answer (algo.reuse.epochs), a lower plan.finetune.lr, a temperature nearer 1; if drawing and "
         "scoring differ, precision=fp32.", {"off_policy": off, "ess": ess, "draw_error": error},
         {"off_policy": OFF, "ess": ESS, "draw_error": ERROR}, "answers are the policy's own")
 
