@@ -41,9 +41,9 @@ class Part:
 
 PLANS: Mapping[str, tuple[Part, ...]] = {
     "smoke": (Part(PAIR, Grid((1, 2), ("sum",), False, 3), Effort(200, 24, 10, 1)),),
-    "default": (Part(PAIR, Grid((1, 2, 4, 8), ALL, True, 3), Effort(500, 60, 60, 3)),
-                Part(RULE, Grid((1, 8), ("sum", "token"), True, 5), Effort(600, 60, 60, 3)),
-                Part(LARGE, Grid((1, 4), ("sum",), False, 4), Effort(300, 30, 60, 3)))}
+    "default": (Part(PAIR, Grid((1, 2, 4, 8), ALL, True, 3), Effort(500, 50, 50, 2)),
+                Part(RULE, Grid((1, 8), ("sum", "token"), True, 5), Effort(600, 50, 50, 2)),
+                Part(LARGE, Grid((1, 4), ("sum",), False, 4), Effort(300, 30, 50, 2)))}
 
 
 def chosen(names: str) -> dict[str, Options]:

@@ -97,7 +97,9 @@ def _variants(options: Options, grid: Grid) -> Iterator[Options]:
     kind = algos.kind_of(str(options["kind"]))
     known = names(kind)
     choices = {"baseline": get_args(get_type_hints(kind.__init__).get("baseline")), "normalise": grid.normalise, "k": grid.ks}
-    crossed = [name for name in CROSSED if name in known and choices[name] and (grid.varied or options["kind"] not in OTHER)]
+    if options["kind"] in OTHER:                               # how its length is normalised says nothing of grad J
+        choices["normalise"] = ()
+    crossed = [name for name in CROSSED if name in known and choices[name]]
     for values in itertools.product(*(choices[name] for name in crossed)) if crossed else ():
         yield _sized({**options, **dict(zip(crossed, values))}, known, grid)
     middle = {**options, **({"k": grid.ks[len(grid.ks) // 2]} if "k" in known else {})}
