@@ -12,6 +12,7 @@ import numpy as np
 
 from . import stats
 from .report_groups import BASELINE, Entry, Group, Judge
+from .resampling import score_draws
 from .results import comparable
 from .stats import Gain, Interval
 
@@ -48,9 +49,7 @@ def signal_gain(judge: Judge, entry: Entry, metric: str | None = None) -> Signal
     if set(pairs) <= {"mle"}:
         return None
 
-    def signed(total: np.ndarray) -> float:
-        return sign * score(total)
-
+    signed = score if sign > 0 else lambda total: -score(total)
     each = {name: stats.over_strongest([pair], signed, judge.samples) for name, pair in pairs.items()}
     gain = stats.over_strongest(list(pairs.values()), signed, judge.samples)
     return SignalGain(entry, gain, list(pairs)[gain.strongest], each)
@@ -216,8 +215,7 @@ def _normalised(judge: Judge, entry: Entry, start: Entry | None, samples: int, s
         both = [one.rows[f"{stage}/{split}/{metric}"] for stage in ("before", "after")]
         if both[0].shape != both[1].shape:
             return None
-        before, after = (np.array([score(total) for total in np.vstack([rows.sum(0, dtype=np.float64)[None],
-                                                                        stats.resampled(rows, samples, seed)])])
+        before, after = (np.append(score(rows.sum(0, dtype=np.float64)), score_draws([rows], score, samples, seed)[0])
                          for rows in both)
         columns.append(100 * (after - before) / np.maximum(100 - before, 1e-9))
     return np.stack(columns, 1)

@@ -14,8 +14,9 @@ import numpy as np
 
 from . import stats
 from .report_scores import is_mean, mean_of, of_library, ratio_of, reproduces, task_score
+from .resampling import Score
 from .results import CIRCUMSTANCES, COST, Result, comparable, config_hash
-from .stats import Difference, Interval, Score
+from .stats import Difference, Interval
 
 BASELINE = "mle"                               # every algorithm is compared with MLE continued for the same budget
 LOOSE = ("seed", "commit", "budget")           # what may differ between a pretrained checkpoint and what came of it

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from .stats import Score
+from .resampling import Ratio, Score
 
 
 def of_library(name: str) -> Score:
@@ -32,13 +32,13 @@ def is_mean(rows: np.ndarray) -> bool:
     return rows.shape[1] == 2 and bool((rows[:, 1] == 1).all())
 
 
-def mean_of(stored: Sequence[tuple[float | None, np.ndarray]]) -> Callable[[np.ndarray], float] | None:
+def mean_of(stored: Sequence[tuple[float | None, np.ndarray]]) -> Score | None:
     """The scaled mean that statistics [value, 1] stand for, its scale read off a stored score."""
     if not all(is_mean(rows) for _, rows in stored):
         return None
     scales = [said / rows[:, 0].mean(dtype=np.float64) for said, rows in stored if said and rows[:, 0].any()]
     scale = min((1.0, 100.0), key=lambda one: abs(one - scales[0])) if scales else 100.0
-    return lambda total: scale * total[0] / total[1]
+    return Ratio(scale)
 
 
 def ratio_of(stored: Sequence[tuple[float | None, np.ndarray]]) -> Score | None:
@@ -49,7 +49,7 @@ def ratio_of(stored: Sequence[tuple[float | None, np.ndarray]]) -> Score | None:
     scales = [said * rows[:, 1].sum(dtype=np.float64) / rows[:, 0].sum(dtype=np.float64) for said, rows in stored
               if said and rows[:, 0].any() and rows[:, 1].any()]
     scale = min((1.0, 100.0), key=lambda one: abs(one - scales[0])) if scales else 1.0
-    return lambda total: scale * total[0] / total[1]
+    return Ratio(scale)
 
 
 def reproduces(score: Score, rows: np.ndarray, said: float | None) -> bool:

@@ -8,8 +8,9 @@ from functools import lru_cache
 
 from .comparisons import Across, CrossTable, SignalGain, across_tasks, cross_tables, signal_gain
 from .report_groups import BASELINE, Cell, Entry, Group, Judge, groups
+from .resampling import Score
 from .results import COST, Result
-from .stats import Difference, Gain, Interval, Score
+from .stats import Difference, Gain, Interval
 
 COSTS = {"updates": "updates", "sampled_tokens": "sampled tokens", "scored_tokens": "scored tokens",
          "seconds": "seconds"}

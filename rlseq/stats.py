@@ -7,15 +7,13 @@ answer the same examples see the same resamples, which is what makes a compariso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-Score = Callable[[np.ndarray], float]      # summed statistics [m] -> score
-BLOCK = 100                                # resamples at a time: bounds memory at BLOCK * n floats
+from .resampling import BLOCK, Score, score_draws
 
 
 @dataclass(frozen=True)
@@ -49,26 +47,6 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-@lru_cache(maxsize=4)
-def _counts(n: int, samples: int, seed: int) -> np.ndarray:
-    """How often each of n examples is in each resample: [samples, n], rows sum to n."""
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((samples, n), dtype=np.uint16)      # one example 65536 times in a resample does not happen
-    for start in range(0, samples, BLOCK):
-        size = min(BLOCK, samples - start)
-        flat = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        drawn[start:start + size] = np.bincount(flat.ravel(), minlength=size * n).reshape(size, n)
-    return drawn
-
-
-def resampled(rows: np.ndarray, samples: int = 1000, seed: int = 0) -> np.ndarray:
-    """Summed statistics of bootstrap resamples of the examples (Efron 1979): rows [n, m] -> [samples, m]."""
-    counts = _counts(len(rows), samples, seed)
-    rows = np.asarray(rows, dtype=np.float64)
-    return np.concatenate([counts[start:start + BLOCK].astype(np.float64) @ rows
-                           for start in range(0, samples, BLOCK)])
-
-
 def _checked(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Rows of every seed as float64 [n, m], all for the same examples."""
     rows = [np.asarray(one, dtype=np.float64) for one in rows]
@@ -77,10 +55,6 @@ def _checked(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         raise ValueError("statistics must be [n, m] with the same n >= 1 and m for every seed and system, "
                          f"got {shapes}; compare runs that answer the same examples")
     return rows
-
-
-def _scores(totals: np.ndarray, score: Score) -> np.ndarray:
-    return np.array([score(total) for total in totals], dtype=np.float64)
 
 
 def _seed_noise(scores: np.ndarray, samples: int, seed: int) -> np.ndarray:
@@ -115,9 +89,8 @@ def over_seeds(rows: Sequence[np.ndarray], score: Score, samples: int = 1000, se
     effect dominates, that covers 80 % where it promises 95 %, this one 95 %. One seed: examples only. No spread among
     examples: the t interval.
     """
-    rows = _checked(rows)
-    scores = np.array([score(one.sum(0)) for one in rows])
-    draws = np.mean([_scores(resampled(one, samples, seed), score) for one in rows], axis=0)
+    scores = np.array([score(one.sum(0)) for one in _checked(rows)])
+    draws = score_draws(rows, score, samples, seed).mean(0)
     return Interval(float(scores.mean()), *_ends(draws + _seed_noise(scores, samples, seed), level))
 
 
@@ -151,10 +124,9 @@ def _apart(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], score: Scor
     if len(ours) != len(theirs) or not len(ours):
         raise ValueError(f"a paired comparison needs the same seeds on both sides, got {len(ours)} and {len(theirs)}")
     rows = _checked([*ours, *theirs])
+    draws = (score_draws(ours, score, samples, seed) - score_draws(theirs, score, samples, seed)).mean(0)
     ours, theirs = rows[:len(ours)], rows[len(ours):]
     apart = np.array([score(a.sum(0)) - score(b.sum(0)) for a, b in zip(ours, theirs)])
-    draws = np.mean([_scores(resampled(a, samples, seed), score) - _scores(resampled(b, samples, seed), score)
-                     for a, b in zip(ours, theirs)], axis=0)
     return ours, theirs, apart, draws + _seed_noise(apart, samples, seed)
 
 
@@ -244,7 +216,7 @@ def interquartile_mean(values: np.ndarray) -> float:
 
 def correlation(ours: np.ndarray, theirs: np.ndarray, score: Score, samples: int = 1000, seed: int = 0) -> float:
     """How alike two systems' scores vary over resamples of the examples, -1 to 1; NaN where one does not vary."""
-    one, other = (_scores(resampled(rows, samples, seed), score) for rows in (ours, theirs))
+    one, other = score_draws([ours, theirs], score, samples, seed)
     return float(np.corrcoef(one, other)[0, 1]) if one.std() and other.std() else float("nan")
 
 
@@ -270,7 +242,7 @@ def detectable(rows: np.ndarray, score: Score, seeds: int = 1, alike: float = 0.
         spread = np.sqrt(rng.chisquare(seeds - 1, count) / (seeds - 1))
         tail, at = rng.permutation(stdtrit(seeds - 1, grid)), np.linspace(0, spread.max(), 60)
         half = np.interp(spread, at, [np.quantile(normal + one * tail, 0.5 + level / 2) for one in at])
-    sigma = _scores(resampled(rows, samples), score).std()
+    sigma = score_draws([rows], score, samples).std()
     return float(np.quantile(half - e, power) * sigma * np.sqrt(2 * (1 - alike) / seeds))
 
 

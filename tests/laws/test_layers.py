@@ -10,7 +10,7 @@ from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
     {"memory", "paths", "types", "build", "schedule", "__init__"},
-    {"text", "reading", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts"},
+    {"text", "reading", "resampling", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode"},
     {"algos"},

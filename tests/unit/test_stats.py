@@ -8,9 +8,9 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 from scipy import stats as scipy_stats
 
+from rlseq.resampling import _counts, resampled
 from rlseq.stats import (
     Difference,
-    _counts,
     bootstrap,
     bootstrap_p,
     correlation,
@@ -20,7 +20,6 @@ from rlseq.stats import (
     over_seeds,
     over_strongest,
     paired,
-    resampled,
     sacrebleu_p,
     sign_flip,
     t_interval,
