@@ -26,7 +26,7 @@ from .train import Cost, Trainer, precision_context
 from .variants import Also, also
 from .verdicts import course, verdicts
 
-ALIKE = 0.8                            # how two systems' scores correlate over problems, before any two were seen
+ALIKE, MOST_ALIKE = 0.8, 0.95          # how two systems' scores correlate over problems: before any were seen, and at most
 
 
 def run(config: dict[str, object], names: Mapping[str, str],
@@ -64,8 +64,8 @@ def least_gain(setup: Setup, pretrained: Pretrained, mle: results.Result | None,
     alike, how = ALIKE, "assumed"
     if mle is not None and mle.rows[f"after/{split}/{metric}"].shape == rows.shape:
         measured = stats.correlation(rows, mle.rows[f"after/{split}/{metric}"], score)
-        alike, how = (min(max(measured, 0.0), 0.999), "measured: pretrained and MLE continued") if measured == measured else (
-            alike, how)
+        if measured == measured:                           # not NaN, which it is where one of them has a flat score
+            alike, how = min(max(measured, 0.0), MOST_ALIKE), "measured: pretrained and MLE continued"
     gains = {count: stats.detectable(rows, score, count, alike) for count in counts}
     seen = ", ".join(f"{count} seed{'s' * (count > 1)} x {len(rows)} problems see {gain:.2g}" for count, gain in gains.items())
     return (f"{metric} on {split}: {seen} at 80 % power, if two systems correlate by {alike:.2f} over problems ({how}) and "
