@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from rlseq.build import build, nearest
+from rlseq.build import build, names, nearest
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,28 @@ def test_options_within_options_are_built_alike():
 def test_a_mistake_within_options_names_the_whole_path(options, said):
     with pytest.raises(ValueError, match=said):
         build(Whole, options, "whole")
+
+
+@dataclass(frozen=True)
+class Shared:
+    flat = True
+    k: int = 8
+    inner: Thing = Thing(1)
+
+    def __post_init__(self):
+        if self.k < 1:
+            raise ValueError(f"k={self.k} must be 1 or more")
+
+
+def user(shared: Shared = Shared(k=3), own: float = 0.0) -> tuple[Shared, float]:
+    return shared, own
+
+
+def test_flat_options_stand_beside_those_of_their_taker():
+    assert names(user) == ["k", "inner", "own"]
+    assert build(user, {}, "a") == (Shared(k=3), 0.0)
+    assert build(user, {"own": 1, "inner": {"size": 2}}, "a") == (Shared(3, Thing(2)), 1), "its own defaults hold"
+    for options, said in (({"k": 0}, "^a: k=0 must be 1 or more$"), ({"k": 1.5}, "^a.k=1.5 is not int$"),
+                          ({"shared": {"k": 2}}, "^unknown option a.shared=.*; a takes: k, inner, own$")):
+        with pytest.raises(ValueError, match=said):
+            build(user, options, "a")
