@@ -40,7 +40,8 @@ class Part:
 
 
 PLANS: Mapping[str, tuple[Part, ...]] = {
-    "smoke": (Part(PAIR, Grid((1, 2), ("sum",), False, 3), Effort(200, 24, 10, 1)),),
+    "smoke": (Part(PAIR, Grid((1, 2), ("sum",), False, 3), Effort(200, 24, 10, 1), ("transformer",)),
+              Part(PAIR, Grid((2,), ("sum",), False, 3), Effort(200, 24, 10, 1), ("lstm",))),
     "default": (Part(PAIR, Grid((1, 2, 4, 8), ALL, True, 3), Effort(500, 50, 50, 2)),
                 Part(RULE, Grid((1, 8), ("sum", "token"), True, 5), Effort(600, 50, 50, 2)),
                 Part(LARGE, Grid((1, 4), ("sum",), False, 4), Effort(300, 30, 50, 2)))}
@@ -96,7 +97,8 @@ def study(part: Part, scene: Scene, ones: list[Estimator], seed: int, lab: Lab, 
     for one in ones:
         lab.rows.append(make_row(scene, one, examined(part, scene, slopes, one, seed)))
         say(line(lab.rows[-1]))
-    if scene.problem.sources == 1 and scene.facts["answers"] <= 100 and "reinforce" in {one.name for one in ones}:
+    few = scene.problem.sources == 1 and scene.facts["answers"] <= 100 and 1 in part.grid.ks         # for KL's exact tables
+    if few and "reinforce" in {one.name for one in ones}:
         where = f"{scene.problem.name}, {scene.shape}"
         lab.values.extend((where, one) for one in values(scene))
         lab.pulls.extend((where, one) for one in pulls(scene, slopes))

@@ -45,7 +45,7 @@ class Effort:
 
     draws: int               # repetitions
     slow: int                # of the ways that need a backward pass for each
-    warm: int                # updates of a critic before anything is measured
+    warm: int                # updates of a critic before anything is measured; of a moving mean 20 at most
     timed: int               # updates whose median time counts
 
 
@@ -149,7 +149,7 @@ class Bench:
         if not learned and not list(self.algorithm.buffers()):
             return
         env, optimiser = self.env(4), torch.optim.Adam(learned, lr=0.02) if learned else None
-        for _ in range(steps if learned else 20):
+        for _ in range(steps if learned else min(steps, 20)):
             with torch.no_grad():
                 rollout = self.algorithm.collect(self.drawer, env, self.progress)
             if optimiser:
