@@ -92,13 +92,16 @@ def _known(values: Numbers, name: str) -> float:
 
 def no_spread(run: Course) -> Verdict:
     flat, spread = run.mean("flat"), run.mean("spread")
-    sick = flat >= FLAT and spread < SPREAD
+    single = flat == 1 and spread > 1e-6         # one answer a source: a group of one is flat, the batch's spread counts
+    limit = ALIKE if single else SPREAD
+    sick = flat >= FLAT and spread < limit
     return Verdict(
         "no spread in rewards", sick,
         f"all answers to a source earn the same in {flat:.0%} of the groups (limit {FLAT:.0%}), spread {spread:.3f} "
-        f"(limit {SPREAD})", "Draw more answers a source (algo.k), pretrain longer, or take a reward that tells them apart "
+        f"(limit {limit})", "Draw more answers a source (algo.k), pretrain longer, or take a reward that tells them apart "
         "(partial credit in place of all or nothing).", {"flat": flat, "spread": spread},
-        {"flat": FLAT, "spread": SPREAD}, f"rewards differ in {1 - flat:.0%} of groups")
+        {"flat": FLAT, "spread": limit},
+        f"rewards spread by {spread:.3f}" + ("" if single else f", in {1 - flat:.0%} of groups"))
 
 
 def far_below_greedy(run: Course) -> Verdict:

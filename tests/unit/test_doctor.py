@@ -81,6 +81,8 @@ def test_one_answer_a_source_is_no_lack_of_spread(sort, tmp_path):
     task, policy = sort
     train(tmp_path, task, policy(), {**REINFORCE, "k": 1, "baseline": "mean"}, updates=8)
     assert "no spread in rewards" not in judged(tmp_path)[0]
+    assert not verdicts.no_spread(course(flat=1.0, spread=0.03)).sick
+    assert verdicts.no_spread(course(flat=0.95, spread=0.03)).sick
 
 
 def test_a_policy_that_is_right_only_when_greedy_samples_far_below_it(sort, tmp_path):
@@ -221,7 +223,7 @@ def test_the_command_says_it_in_words_and_in_json(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "ALARM  KL alarm: KL to the pretrained policy 0.5 nats a token (limit 0.25)" in said
     assert said.startswith("sort/pointer/reinforce/0, 9 updates, 1 looks") and said.count("ALARM") == 1
-    assert "right  rewards differ in 80% of groups; samples earn 0.400" in said
+    assert "right  rewards spread by 0.100, in 80% of groups; samples earn 0.400" in said
     assert max(map(len, said.splitlines())) <= doctor.WIDTH
     assert doctor.main([str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
