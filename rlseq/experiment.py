@@ -58,7 +58,7 @@ def run(config: dict[str, object], names: Mapping[str, str],
 
 
 def least_gain(setup: Setup, pretrained: Pretrained, mle: results.Result | None, counts: tuple[int, ...] = (1, 3, 5)) -> str:
-    """What gain a sweep over so many seeds can see on the headline split, in one line, with what that assumes."""
+    """What gain a sweep over so many seeds can see on the headline split, and below it what that assumes."""
     split, metric = setup.tests[0], next(iter(setup.task.metrics))
     score, rows = measure(setup.task, metric).score, pretrained.before[split].rows[metric]
     alike, how = ALIKE, "assumed"
@@ -66,10 +66,10 @@ def least_gain(setup: Setup, pretrained: Pretrained, mle: results.Result | None,
         measured = stats.correlation(rows, mle.rows[f"after/{split}/{metric}"], score)
         if measured == measured:                           # not NaN, which it is where one of them has a flat score
             alike, how = min(max(measured, 0.0), MOST_ALIKE), "measured: pretrained and MLE continued"
-    gains = {count: stats.detectable(rows, score, count, alike) for count in counts}
-    seen = ", ".join(f"{count} seed{'s' * (count > 1)} x {len(rows)} problems see {gain:.2g}" for count, gain in gains.items())
-    return (f"{metric} on {split}: {seen} at 80 % power, if two systems correlate by {alike:.2f} over problems ({how}) and "
-            "seeds differ in nothing else; one seed says nothing of others")
+    seen = [f"{stats.detectable(rows, score, count, alike):.2g} by {count} seed{'s' * (count > 1)} x {len(rows)} problems"
+            + " (of that seed alone)" * (count == 1) for count in counts]
+    return (f"the least gain in {metric} on {split} that shows at 80 % power: {', '.join(seen)}\n  if two systems correlate by "
+            f"{alike:.2f} over problems ({how}) and seeds differ in nothing else")
 
 
 def _done(setup: Setup, pretrained: Pretrained, weights: bool = False) -> results.Result:
@@ -253,8 +253,10 @@ def tags(setup: Setup) -> dict[str, str]:
 def _where(setup: Setup, found: list[results.Result], folder: Path) -> None:
     result = found[-1]
     path = results.place(result, Path(setup.config["results"]))
+    width = max(11, *(len(one.algo) for one in found))
     for one in found:
-        print(f"{one.algo:<11} " + " ".join(f"{key}={value}" for key, value in one.config["algo"].items() if key != "kind"))
+        options = " ".join(f"{key}={value}" for key, value in one.config["algo"].items() if key != "kind")
+        print(f"{one.algo:<{width}} {options or 'defaults'}")
     print(f"result      {path}")
     for picture in result.pictures:
         print(f"pictures    {path.parent / picture}")
@@ -263,6 +265,9 @@ def _where(setup: Setup, found: list[results.Result], folder: Path) -> None:
     print(f"doctor      python -m rlseq.doctor {path}")
     if command := tracking.ui_command(setup.config["tracking"]["uri"]):
         print(f"MLflow      {command}")
+    if result.plan == "smoke":                             # four updates sicken any policy
+        print("smoke       this combination runs to its end, which is all that plan=smoke shows: its numbers mean nothing")
+        return
     for one in verdicts(course(str(path), result.curve, result.diagnostics)):
         if one.sick:
             print(f"ALARM       {one.name}: {one.says}")
