@@ -58,8 +58,11 @@ def _nested(kind: type, value: object, where: str) -> object:
     """Options within options: a mapping, or a bare value for the option that the dataclass names in `bare`."""
     if isinstance(value, kind):
         return value
-    if not isinstance(value, Mapping) and getattr(kind, "bare", None):
-        value = {kind.bare: value}
+    bare = getattr(kind, "bare", None)
+    if bare and not isinstance(value, Mapping):
+        value = {bare: value}
+    elif bare and bare not in value and value:
+        raise ValueError(f"{where}.{bare} must be given beside {where}.{next(iter(value))}, or that does nothing")
     return _made(kind, _checked(kind, value, where), where)
 
 
@@ -91,7 +94,7 @@ def build(make: typing.Callable[..., T], options: Mapping[str, object], where: s
     """Call `make` with options from a configuration; `where` is the config group that an error names.
 
     An option whose type is a dataclass takes a mapping of its own options, or one bare value for the option that the
-    dataclass names in its class variable `bare`; one that says `flat` lends its options to those of `make`.
+    dataclass names in its class variable `bare`, which its other options need beside them; one that says `flat` lends its options to those of `make`.
     Raises ValueError for an unknown option (with the nearest known name), a missing one, one of the wrong type, or
     where one value came instead of options.
     """

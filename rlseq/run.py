@@ -41,6 +41,7 @@ def checked(arguments: list[str]) -> list[str]:
     sweep = [one for one in arguments if one in ("-m", "--multirun")]
     result = sweep[:1]                                       # Hydra wants it first
     rest = [one for one in arguments if one not in sweep]
+    _apart([found for found in map(PLAIN.match, rest) if found])
     for before, argument in zip(["", *rest], rest, strict=False):
         found = PLAIN.match(argument)
         if found is None:
@@ -62,6 +63,17 @@ def checked(arguments: list[str]) -> list[str]:
         else:
             result.append(argument if name.startswith("hydra") else "++" + argument)
     return result
+
+
+def _apart(given: list[re.Match]) -> None:
+    """Raises ValueError for `algo.kl=0.05 algo.kl.where=both`: of a value and its options, the later takes the other's place."""
+    plain = [one for one in given if one["name"] not in GROUPS and not one["value"].startswith("{")]
+    for one in plain:
+        inner = next((other[0] for other in given if other["name"].startswith(one["name"] + ".")), None)
+        if inner:
+            name = "weight" if one["name"].endswith((".kl", ".entropy")) else "start"
+            raise ValueError(f"{one[0]} and {inner} do not add up, the later takes the other's place; write "
+                             f"{one['name']}.{name}={one['value']} {inner}")
 
 
 def composed(config: DictConfig) -> dict[str, object]:
