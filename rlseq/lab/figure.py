@@ -12,19 +12,22 @@ from .rows import Row
 WIDTH, LEFT, RIGHT, TOP, STEP = 940, 300, 170, 64, 17
 SHADES = ("a", "b", "c", "d", "e")             # of k: the fewest answers first
 STYLE = """.lab { --paper: #fff; --ink: #1b1f27; --soft: #5d6675; --line: #e3e7ee; --a: #9c6500; --b: #d55e00; --c: #0072b2;
-  --d: #00795a; --e: #a3337f; --bad: #c21807; font: 12px system-ui, sans-serif; }
+  --d: #00795a; --e: #a3337f; --n: #5d6675; --bad: #c21807; font: 12px system-ui, sans-serif; }
 @media (prefers-color-scheme: dark) { .lab { --paper: #12151b; --ink: #e6e9ef; --soft: #9aa4b5; --line: #2c333f; --a: #e6c04a;
-  --b: #ff9a4d; --c: #58b4f5; --d: #3fd6a6; --e: #e59ac9; --bad: #ff7a6b; } }
+  --b: #ff9a4d; --c: #58b4f5; --d: #3fd6a6; --e: #e59ac9; --n: #9aa4b5; --bad: #ff7a6b; } }
 .lab text { fill: var(--ink); font-size: 12px; } .lab .soft { fill: var(--soft); font-size: 11px; }
 .lab .head { font-weight: 600; } .lab .grid { stroke: var(--line); } .lab .paper { fill: var(--paper); }
 .lab .mark { stroke-width: 1.8; } .lab .open { fill: var(--paper); } .lab .other { stroke-dasharray: 2.2 1.6; }
 .lab .bad { stroke: var(--bad); stroke-width: 2.5; }
-""" + "\n".join(f".lab .k{one} {{ stroke: var(--{one}); }} .lab .full.k{one} {{ fill: var(--{one}); }}" for one in SHADES)
+""" + "\n".join(f".lab .k{one} {{ stroke: var(--{one}); }} .lab .full.k{one} {{ fill: var(--{one}); }}"
+                for one in (*SHADES, "n"))
 
 
 def base(row: Row) -> str:
     """The estimator without its k and without what is usual."""
     words = [one for one in row.estimator.split() if not one.startswith("k=") and one != "normalise=sum"]
+    if len(words) > 2 and words[1] == "baseline=leave_one_out":         # the usual one, beside what is varied
+        del words[1]
     return " ".join(words)
 
 
@@ -84,7 +87,7 @@ def _legend(ks: Sequence[int], problem: str) -> list[str]:
         x += 54
     for said, claim, square in (("unbiased", "unbiased", False), ("biased by design", "biased by design", False),
                                 ("another objective", "another objective", False), ("squares: LSTM", "unbiased", True)):
-        found += [_mark(x + 5, 36, "c", claim, square), f'<text class="soft" x="{x + 14}" y="40">{said}</text>']
+        found += [_mark(x + 5, 36, "n", claim, square), f'<text class="soft" x="{x + 14}" y="40">{said}</text>']
         x += 34 + 6.2 * len(said)
     return found
 

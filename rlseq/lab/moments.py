@@ -54,10 +54,10 @@ class Moments:
 
         |mean - slope|^2 is a sum of squares with `directions` degrees of freedom.
         """
-        if self.bias(slope) < ROUNDING or not self.noise:
-            return 1.0 if self.bias(slope) < ROUNDING else 0.0
-        squared = float((self.mean - slope).square().sum()) / self.noise
-        return float(chi2.sf(squared * self.directions, self.directions))
+        squared = float((self.mean - slope).square().sum())
+        if squared < float(slope.square().sum()) * ROUNDING**2 or not self.noise:
+            return 1.0 if squared < float(slope.square().sum()) * ROUNDING**2 else 0.0
+        return float(chi2.sf(squared / self.noise * self.directions, self.directions))
 
     def z(self, slope: Tensor) -> float:
         """The same as a normal deviate; above 3 is rare by chance."""

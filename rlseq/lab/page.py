@@ -49,7 +49,7 @@ def number(value: float) -> str:
 def cells(row: Row) -> list[str]:
     """A row's cells below COLUMNS."""
     return [number(row.bias) if row.bias > 1e-9 else "0", number(row.error) if row.draws else "exact",
-            number(row.z) if row.draws else "-", f"{row.cosine:.3f}", f"{row.aligned:.3f}", number(row.variance),
+            number(row.z) if row.draws and row.p < 1 else "-", f"{row.cosine:.3f}", f"{row.aligned:.3f}", number(row.variance),
             number(row.sampled), number(row.scored), f"{1000 * row.seconds:.1f}", number(row.price), number(row.effort)]
 
 
