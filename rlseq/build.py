@@ -94,7 +94,8 @@ def build(make: typing.Callable[..., T], options: Mapping[str, object], where: s
     """Call `make` with options from a configuration; `where` is the config group that an error names.
 
     An option whose type is a dataclass takes a mapping of its own options, or one bare value for the option that the
-    dataclass names in its class variable `bare`, which its other options need beside them; one that says `flat` lends its options to those of `make`.
+    dataclass names in its class variable `bare` (its other options need that one beside them); one that says `flat` lends
+    its options to those of `make`.
     Raises ValueError for an unknown option (with the nearest known name), a missing one, one of the wrong type, or
     where one value came instead of options.
     """

@@ -255,7 +255,7 @@ def _where(setup: Setup, found: list[results.Result], folder: Path) -> None:
     path = results.place(result, Path(setup.config["results"]))
     width = max(11, *(len(one.algo) for one in found))
     for one in found:
-        options = " ".join(f"{key}={value}" for key, value in one.config["algo"].items() if key != "kind")
+        options = " ".join(f"{key}={value}" for key, value in flat(one.config["algo"]).items() if key != "kind")
         print(f"{one.algo:<{width}} {options or 'defaults'}")
     print(f"result      {path}")
     for picture in result.pictures:

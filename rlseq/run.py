@@ -66,7 +66,7 @@ def checked(arguments: list[str]) -> list[str]:
 
 
 def _apart(given: list[re.Match]) -> None:
-    """Raises ValueError for `algo.kl=0.05 algo.kl.where=both`: of a value and its options, the later takes the other's place."""
+    """Raises ValueError for `algo.kl=0.05 algo.kl.where=both`: of the two, the later takes the other's place."""
     plain = [one for one in given if one["name"] not in GROUPS and not one["value"].startswith("{")]
     for one in plain:
         inner = next((other[0] for other in given if other["name"].startswith(one["name"] + ".")), None)
