@@ -23,12 +23,17 @@ STYLE = """.lab { --paper: #fff; --ink: #1b1f27; --soft: #5d6675; --line: #e3e7e
                 for one in (*SHADES, "n"))
 
 
-def base(row: Row) -> str:
-    """The estimator without its k and without what is usual."""
-    words = [one for one in row.estimator.split() if not one.startswith("k=") and one != "normalise=sum"]
+def base(row: Row, by_sum: bool) -> str:
+    """The estimator without its k and without what is usual: normalise=sum only where the algorithm does so by default."""
+    words = [one for one in row.estimator.split() if not one.startswith("k=") and not (by_sum and one == "normalise=sum")]
     if len(words) > 2 and words[1] == "baseline=leave_one_out":         # the usual one, beside what is varied
         del words[1]
     return " ".join(words)
+
+
+def otherwise(rows: Sequence[Row]) -> set[str]:
+    """Algorithms that have a row without any option but k: their default is not the one that says normalise=sum."""
+    return {one.algorithm for one in rows if all(word.startswith("k=") for word in one.estimator.split()[1:])}
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
@@ -50,8 +55,9 @@ def figure(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
     groups: dict[str, dict[str, list[Row]]] = {}
+    other = otherwise(rows)
     for one in sorted(rows, key=lambda one: one.claim == "another objective"):                # these stand last
-        groups.setdefault(one.algorithm, {}).setdefault(base(one), []).append(one)
+        groups.setdefault(one.algorithm, {}).setdefault(base(one, one.algorithm not in other), []).append(one)
     height = TOP + STEP * (sum(map(len, groups.values())) + len(groups)) + 44
     low, high = (math.log10(end(one.effort for one in rows)) for end in (min, max))
     low, high = math.floor(low), max(math.ceil(high), math.floor(low) + 1)

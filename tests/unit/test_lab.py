@@ -18,7 +18,7 @@ from rlseq.lab.estimators import Estimator, Grid, estimators, registry
 from rlseq.lab.kl import pulls, values
 from rlseq.lab.measure import Bench, Effort, measure
 from rlseq.lab.problems import Problem, make_scene
-from rlseq.lab.rows import broken, make_row
+from rlseq.lab.rows import Row, broken, make_row
 from rlseq.lab.slopes import Slopes
 
 EFFORT = Effort(draws=100, slow=10, warm=5, timed=1)
@@ -184,7 +184,12 @@ def test_kl_estimators_are_what_they_are_said_to_be(scenes):
     assert "in expectation" in found["loss", "k1"].refused and found["loss", "k3"].bias > 1e-2
 
 
-def test_a_figure_of_nothing_is_empty():
+def test_a_figure_names_what_is_not_the_default():
+    def row(label):
+        return Row("pair", "lstm", label, label.split()[0], 2, "unbiased", "", "slopes", *[0.1] * 13)
+    rows = [row(label) for label in ("grpo k=2", "grpo normalise=sum k=2", "reinforce k=2 baseline=greedy normalise=sum")]
+    drawn = figure.figure(rows)
+    assert ">default<" in drawn and ">normalise=sum<" in drawn and ">baseline=greedy<" in drawn
     assert figure.figure([]) == ""
 
 
