@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .algos.regular import own_steps
 from .decode import sample_and_greedy
 from .env import SequenceEnv
 from .nn.policy import Policy
@@ -184,14 +185,17 @@ def _cut(rollout: Rollout) -> Iterator[Rollout]:
 
 def weighing(rollout: Rollout) -> dict[str, Tensor]:
     """How answers are weighed against each other, of algorithms that earn rewards: the mean square of their weights (at the
-    first step) and the variance of weights among the k to one problem, over problems; of one answer each, over the batch.
+    first step that was drawn) and the variance of weights among the k to one problem, over problems; of one answer each, over
+    the batch.
 
-    A baseline that knew what a problem is worth would leave only that variance. References mixed in, which nobody drew (all
-    their log p are 0), are left out.
+    A baseline that knew what a problem is worth would leave only that variance. What nobody drew is left out: beginnings that
+    were given, and references mixed in (all their log p are 0).
     """
     if "reward" not in rollout.log:
         return {}
-    weight, drawn = rollout.grouped(rollout.weight[:, 0]), rollout.grouped((rollout.logp != 0).any(1)).float()     # [B, k]
+    own = own_steps(rollout) & (rollout.logp != 0).any(1, keepdim=True)                    # [N, T]
+    first = own.int().argmax(1, keepdim=True)
+    weight, drawn = rollout.grouped(rollout.weight.gather(1, first)[:, 0]), rollout.grouped(own.any(1)).float()    # [B, k]
     if rollout.k == 1:
         weight, drawn = weight.T, drawn.T
     count = drawn.sum(1, keepdim=True)

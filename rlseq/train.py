@@ -146,7 +146,7 @@ class Trainer:
             self.learner.eval()
             with torch.no_grad():
                 rollout = self.algorithm.collect(self.policy, self.env, step / max(1, self.stage.updates))
-        seen = averaged(rollout.log | weighing(rollout))
+        seen = averaged(rollout.log | (weighing(rollout) if self.algorithm.weighs else {}))
         self.cost.sampled_tokens += int(seen.pop("sampled_tokens", 0.0) * dist.world())
         before = self.cost.seconds
         for number in range(min(self.algorithm.passes, self.stage.updates - step)):

@@ -23,6 +23,7 @@ class Algorithm(nn.Module):
 
     dropout: bool = True     # whether the scoring pass drops out; off where answers must be scored as they were drawn
     passes: int = 1          # gradient steps on what one `collect` gave
+    weighs: bool = True      # whether the weights of its roll-outs are, but for one factor, what log pi is multiplied by
     bias: str = ""           # why its expected gradient is not that of the expected reward, where that is by design
 
     def suits(self, task: Task) -> None:

@@ -32,6 +32,7 @@ class MRT(Algorithm):
     """Raises the probability of what is less risky than the rest of its sample, and lowers that of the rest."""
 
     dropout = False
+    weighs = False           # its weights say who is in the sample
     bias = "it descends the risk renormalised over the sample, not the expected risk"
 
     def __init__(self, sampling: Sampling = Sampling(), alpha: float = 0.005, reference: bool = True,

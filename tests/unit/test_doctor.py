@@ -168,6 +168,14 @@ def test_no_baseline_is_too_weak_a_baseline(sort, tmp_path):
     assert judged(tmp_path / "own")[1]["baseline too weak"].numbers["times"] == pytest.approx(0.75, abs=1e-3)
 
 
+@pytest.mark.parametrize("given", [{"kind": "mixer", "k": 4, "baseline": "leave_one_out"}, {"kind": "mrt", "reference": False}])
+def test_weights_that_no_reward_gave_say_nothing_of_the_baseline(given, sort, tmp_path):
+    task, policy = sort                        # given beginnings weigh 1, and so does what is in a sample for MRT
+    train(tmp_path, task, policy(), given, updates=8, every=4)
+    found = judged(tmp_path)[1].get("baseline too weak")
+    assert found is None if given["kind"] == "mrt" else found.numbers["times"] == pytest.approx(0.75, abs=1e-3)
+
+
 def test_where_every_answer_is_worth_all_there_is_nothing_to_gain(tmp_path):
     task = Table(same=1.0)
     train(tmp_path, task, table(task), REINFORCE, updates=8)
