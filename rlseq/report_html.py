@@ -18,7 +18,7 @@ from .report_groups import Entry, Judge
 from .report_style import PAGE, STYLE
 from .report_svg import whisker
 from .report_tables import Row, change, difference, gain, interval, mark, name, number, table, title, word
-from .report_text import CONTROLS, COSTS, gains, headline, notes, said_count, said_p
+from .report_text import CONTROLS, COSTS, digits, gains, headline, less, notes, said_count, said_p
 
 PICTURE_BYTES, PAGE_BYTES, SAMPLES = 400_000, 12_000_000, 5
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"<?xml": "image/svg+xml", b"<svg": "image/svg+xml"}
@@ -87,9 +87,9 @@ def _crossed(tables: Sequence[CrossTable]) -> str:
     """What training on one reward did to every metric: a gain on its own reward alone is reward hacking."""
     parts = []
     for one in tables:
-        head = ["trained on", "system", *(f"{metric} (less is better)" if metric in one.lower else metric
-                                          for metric in one.metrics)]
-        rows: list[Row] = [("", [title(reward), word(label), *(interval(found.get(metric)) for metric in one.metrics)])
+        head = ["trained on", "system", *(metric + less(metric in one.lower) for metric in one.metrics)]
+        rows: list[Row] = [("", [title(reward), word(label), *(interval(found.get(metric), digits=digits(metric))
+                                                               for metric in one.metrics)])
                            for reward, label, found in one.rows]
         chips = "".join(f"<span>{escape(part)}</span>" for part in one.signature.split("|"))
         parts.append(f'<section data-task="{escape(one.task)}"><h3>{escape(one.task)}</h3><p class="chips">{chips}</p>'
@@ -165,8 +165,10 @@ def _others(judge: Judge) -> str:
 def _scores(judge: Judge, wanted: Sequence[tuple[str, str]], heading: str) -> str:
     group = judge.group
     several = len({metric for _, metric in wanted}) > 1, len({split for split, _ in wanted}) > 1
-    head = [metric if not several[1] else split if not several[0] else f"{metric} {split}" for split, metric in wanted]
-    rows = [(entry.algo, [name(entry, index), word(entry.policy), *(interval(judge.interval(entry, *one)) for one in wanted)])
+    head = [split if several == (False, True) else (f"{metric} {split}" if several[1] else metric)
+            + less(judge.sign(split, metric) < 0) for split, metric in wanted]
+    rows = [(entry.algo, [name(entry, index), word(entry.policy),
+                          *(interval(judge.interval(entry, *one), digits=digits(one[1])) for one in wanted)])
             for index, entry in enumerate(group.entries)]
     return (f"<h4>{escape(heading)}</h4>" if heading else "") + table(["algorithm", "policy", *head], rows)
 

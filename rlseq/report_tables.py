@@ -57,10 +57,11 @@ def change(before: float | None, after: float | None) -> str:
     return number(after, words)
 
 
-def interval(one: Interval | None, wins: bool = False) -> str:
+def interval(one: Interval | None, wins: bool = False, digits: int = 1) -> str:
+    """A score with its ends, bold where it wins."""
     if one is None or not np.isfinite(one.score):
         return number(None, "-")
-    score, _, ends = said(one).partition(" ")
+    score, _, ends = said(one, digits).partition(" ")
     score = f"<strong>{score}</strong>" if wins else score
     return f'<td class="number" data-order="{one.score!r}">{score} <small>{escape(ends)}</small></td>'
 

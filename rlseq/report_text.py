@@ -58,10 +58,10 @@ def _block(group: Group, judge: Judge, start: Entry | None, base: Entry | None, 
     wanted += [(group.tests[0], metric) for metric in group.metrics[1:]]
     for split, metric in wanted:
         found = [judge.interval(one, split, metric) for one in shown]
-        line = [f"{split} {metric}", *(said(one) for one in found)]
+        line = [f"{split} {metric}{less(judge.sign(split, metric) < 0)}", *(said(one, digits(metric)) for one in found)]
         if against:
             apart = judge.difference(entry, against, split, metric)
-            line.append("-" if apart is None else f"{said_difference(apart)}  p {said_p(apart.p)}")
+            line.append("-" if apart is None else f"{said_difference(apart, digits(metric) + 1)}  p {said_p(apart.p)}")
         lines.append(line)
     costs = [["cost", *(one.label for one in shown)]]
     costs += [[word, *(said_count(one.cost()[name]) for one in shown)] for name, word in COSTS.items()]
@@ -122,19 +122,20 @@ def _markdown(judge: Judge) -> list[str]:
                            *(said_signal(gain) for _ in signal), *apart, *map(said_count, entry.cost().values())]))
     others = [(one, group.metrics[0]) for one in group.tests[1:]] + [(split, one) for one in group.metrics[1:]]
     if others:
-        lines += ["", _row(["algorithm", "policy", *(markdown(f"{metric} ({split})") for split, metric in others)]),
+        lines += ["", _row(["algorithm", "policy", *(markdown(f"{metric} ({split})") + less(judge.sign(split, metric) < 0)
+                                                     for split, metric in others)]),
                   "|---|---|" + "--:|" * len(others)]
         lines += [_row([markdown(entry.label), markdown(entry.policy),
-                        *(said(judge.interval(entry, *one)) for one in others)]) for entry in group.entries]
+                        *(said(judge.interval(entry, *one), digits(one[1])) for one in others)]) for entry in group.entries]
     return lines + [f"\n{markdown(note)}" for note in notes(judge)]
 
 
 def _crossed(table: CrossTable) -> list[str]:
-    names = [markdown(name) + (" (less is better)" if name in table.lower else "") for name in table.metrics]
+    names = [markdown(name) + less(name in table.lower) for name in table.metrics]
     return [f"## {markdown(table.task)}: trained on one metric, scored by all", "",
             "A reward that is learned for its own sake shows as a gain in its column alone.", "",
             _row(["trained on", "system", *names]), "|---|---|" + "--:|" * len(names),
-            *(_row([markdown(reward), markdown(label), *(said(found.get(name)) for name in table.metrics)])
+            *(_row([markdown(reward), markdown(label), *(said(found.get(name), digits(name)) for name in table.metrics)])
               for reward, label, found in table.rows)]
 
 
@@ -186,16 +187,26 @@ def markdown(text: str) -> str:
     return " ".join(text.split())
 
 
-def said(one: Interval | None) -> str:
+def digits(metric: str) -> int:
+    """Decimals of a score: what ends at 100 needs one, nats three."""
+    return 3 if metric == "nll" else 1
+
+
+def less(better: bool) -> str:
+    """What stands behind the name of a metric of which less is better."""
+    return " (less is better)" if better else ""
+
+
+def said(one: Interval | None, places: int = 1) -> str:
     """`74.1 [71.3, 76.9]`"""
     if one is None or math.isnan(one.score):
         return "-"
-    return f"{one.score:.1f}" + ("" if math.isnan(one.low) else f" [{one.low:.1f}, {one.high:.1f}]")
+    return f"{one.score:.{places}f}" + ("" if math.isnan(one.low) else f" [{one.low:.{places}f}, {one.high:.{places}f}]")
 
 
-def said_difference(one: Difference) -> str:
+def said_difference(one: Difference, places: int = 2) -> str:
     """`+2.10 [+0.31, +3.90]`"""
-    return f"{one.difference:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
+    return f"{one.difference:+.{places}f} [{one.low:+.{places}f}, {one.high:+.{places}f}]"
 
 
 def said_gain(one: Gain) -> str:

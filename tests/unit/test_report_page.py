@@ -13,7 +13,7 @@ from rlseq.report_figures import lengths, over_seeds
 from rlseq.report_groups import Judge, groups
 from rlseq.report_html import page
 from rlseq.report_svg import Across, Line, chart
-from rlseq.report_text import leaderboard
+from rlseq.report_text import leaderboard, main_table
 from tests.unit.test_report import run
 
 HOSTILE = ("</script><img src=x onerror=alert(1)>", "\"'><svg onload=alert(2)>", "a\u2028b\u2029c", "\u202eterces\u202c",
@@ -148,3 +148,16 @@ def test_a_task_with_several_rewards_gets_a_cross_table():
     text = page([Judge(one) for one in groups([paid("bleu", 150), paid("chrf", 120)])])
     crossed = text[text.index('id="cross"'):]
     assert re.search(r"bleu</th>.*?75\.0", crossed) and re.search(r"chrf</th>.*?60\.0", crossed)      # 150 and 120 of 200
+
+
+def test_nats_are_said_in_three_decimals_and_less_of_them_is_better():
+    one, rows = run("reinforce"), np.stack([np.full(200, 2.5), np.full(200, 2.0)], 1)
+    nll = {"score": 1.25, "signature": "nats", "lower": True}
+    before, after = ({"test": {**stage["test"], "metrics": {**stage["test"]["metrics"], "nll": nll}}}
+                     for stage in (one.before, one.after))
+    one = replace(one, before=before, after=after, rows={**one.rows, "before/test/nll": rows, "after/test/nll": rows})
+    judged = [Judge(group) for group in groups([one])]
+    for said in (main_table([one]), leaderboard(judged), re.sub(r"<[^>]*>", "", page(judged))):
+        assert "1.250 [1.250, 1.250]" in said and re.search(r"nll( \(test\))? \(less is better\)", said), said
+        assert "75.0 [" in said and "accuracy (less" not in said
+    assert "+0.0000 [+0.0000, +0.0000]" in main_table([one])
