@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
@@ -16,6 +16,21 @@ from .report_tables import mark
 from .report_text import COSTS
 
 KNOWN = {"stage", "dev", "reward", *COSTS}     # fields of a curve's points that are an axis or have a figure of their own
+THEMES = {                                     # of what is watched: {heading: (what it says, names or how they begin)}
+    "References, token by token": (
+        "Mass of the likeliest and of the ten likeliest actions (top1, top10), entropy and nll in nats, share of tokens whose "
+        "likeliest action changed, and how the reference token's probability changed, by the rank that it had before.",
+        ("gold_",)),
+    "Answers drawn": (
+        "To 64 dev problems, always with the same random numbers: reward, the best one's, spread and share of problems without "
+        "any (flat), length over the references', share without STOP (truncated), of repeated 4-grams, of tokens copied from "
+        "the source, of distinct tokens, pairs and answers.", ("sample_",)),
+    "Greedy answers": ("To the same problems.", ("decoded_",)),
+    "Distance between policies": (
+        "KL to the pretrained policy in nats a token and an answer; drawing against scoring (draw error); the policy that drew "
+        "against the one that learns (off policy; ess: effective sample size, as a share).",
+        ("kl", "draw_error", "off_policy", "ess", "update_kl", "clipped", "greatest_weight")),
+    "Updates": ("Means over the updates since the last look, as the algorithm says them.", ("",))}
 LENGTHS, SPREAD = 3, 2.0                       # test splits x-5, x-10, x-20: so many, the largest so much above the smallest
 
 
@@ -131,15 +146,34 @@ def _beams(judge: Judge) -> str:
                   f"{metric} on the first problems of {split}, 95 % intervals")
 
 
+def themed(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of what was watched under the headings of THEMES, each under the first that fits."""
+    found: dict[str, list[str]] = {heading: [] for heading in THEMES}
+    for name in names:
+        found[next(heading for heading, (_, starts) in THEMES.items() if name.startswith(starts))].append(name)
+    return {heading: some for heading, some in found.items() if some}
+
+
+def plain(name: str) -> str:
+    """`gold_change_rank_2_10` -> `gold change rank 2 to 10`"""
+    return re.sub(r"(\d)_(\d)", r"\1 to \2", name).replace("_", " ")
+
+
 def watched(group: Group) -> str:
     """Every other number that the training curves hold, over updates; pretraining too."""
-    fields = sorted({name for entry in group.entries for run in entry.results for point in run.curve
-                     for name, value in point.items() if name not in KNOWN and _is_number(value)})
-    drawn = [_curves(group, "updates", name, name.replace("_", " ")) for name in fields]
-    drawn.append(_curves(group, "updates", "dev", f"{group.metrics[0]} on dev, pretraining", "pretrain"))
-    found = "".join(drawn)
-    return (f"<details><summary>Watched while training</summary>{legend(group)}"
-            f'<div class="figures">{found}</div></details>') if found else ""
+    fields = dict.fromkeys(name for entry in group.entries for run in entry.results for point in run.curve
+                           for name, value in point.items() if name not in KNOWN and _is_number(value))
+    parts = []
+    for heading, names in themed(fields).items():
+        if drawn := "".join(_curves(group, "updates", name, plain(name)) for name in names):
+            parts.append(_folded(heading, f'<p class="soft">{escape(THEMES[heading][0])}</p>{legend(group)}', drawn))
+    if before := _curves(group, "updates", "dev", f"{group.metrics[0]} on dev, pretraining", "pretrain"):
+        parts.append(_folded("Pretraining", "", before))
+    return f"<details><summary>Watched while training</summary>{''.join(parts)}</details>" if parts else ""
+
+
+def _folded(heading: str, above: str, figures: str) -> str:
+    return f'<details class="theme"><summary>{escape(heading)}</summary>{above}<div class="figures">{figures}</div></details>'
 
 
 def _is_number(value: object) -> bool:

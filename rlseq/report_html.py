@@ -13,7 +13,7 @@ import numpy as np
 
 from .comparisons import CrossTable, SignalGain, across_tasks, checkpoints, cross_tables
 from .report_explorer import Shelf
-from .report_figures import figure, generalisation, learning, watched
+from .report_figures import THEMES, figure, generalisation, learning, plain, themed, watched
 from .report_groups import Entry, Judge
 from .report_style import PAGE, STYLE
 from .report_svg import whisker
@@ -209,9 +209,13 @@ def _diagnostics(judge: Judge) -> str:
     if not names:
         return ""
     several = len({one.policy for _, one in tuned}) > 1
-    head = ["diagnostic", *(f"{one.label} ({one.policy})" if several else one.label for _, one in tuned)]
-    rows: list[Row] = [("", [title(one.replace("_", " ")), *(_changed(entry, one) for _, entry in tuned)]) for one in names]
-    return f"<details><summary>Diagnostics, before → after fine-tuning</summary>{table(head, rows)}</details>"
+    systems = [f"{one.label} ({one.policy})" if several else one.label for _, one in tuned]
+    parts = []
+    for heading, some in themed(names).items():
+        rows: list[Row] = [("", [title(plain(one)), *(_changed(entry, one) for _, entry in tuned)]) for one in some]
+        parts.append(f'<h4>{escape(heading)}</h4><p class="soft">{escape(THEMES[heading][0])}</p>'
+                     f"{table(['diagnostic', *systems], rows)}")
+    return f"<details><summary>Diagnostics, before → after fine-tuning</summary>{''.join(parts)}</details>"
 
 
 def _changed(entry: Entry, wanted: str) -> str:

@@ -65,12 +65,12 @@ svg g line, svg.whisker line { stroke-width: 2; }
 svg .front { stroke: var(--soft); stroke-width: 1.2; stroke-dasharray: 2 4; }
 svg g.d1 polyline { stroke-dasharray: 7 4; } svg g.d2 polyline { stroke-dasharray: 2 3; }
 i.d1 { border-radius: 50%; } i.d2 { transform: rotate(45deg) scale(.8); }
-svg.whisker { width: 7.5rem; height: 1rem; display: block; }
+svg.whisker { width: 6rem; height: 1rem; display: block; }
 .gallery { display: flex; gap: 1rem; overflow-x: auto; margin: .25rem 0 1rem; }
 .gallery figure { flex: none; } img.lab { display: block; min-width: min(46rem, 200vw); width: 100%; height: auto; }
 .gallery img { height: 17rem; } .gallery img, img.lab { border-radius: 8px; background: #fff; border: 1px solid var(--line); }
 details { margin: .75rem 0 0; } summary { cursor: pointer; font-weight: 500; padding: .15rem 0; }
-details[open] > summary { margin-bottom: .5rem; }
+details[open] > summary { margin-bottom: .5rem; } .theme { margin-left: 1rem; } .theme > summary { font-weight: 400; }
 .notes { color: var(--soft); font-size: .9rem; padding-left: 1.2rem; }
 .picks { display: flex; flex-wrap: wrap; gap: .5rem 1rem; margin: .5rem 0 1rem; font-size: .9rem; }
 .told { overflow-wrap: anywhere; } .told b { font-weight: 600; color: var(--soft); margin-right: .35rem; }

@@ -53,7 +53,7 @@ def number(value: float | None, text: str) -> str:
 
 def change(before: float | None, after: float | None) -> str:
     """What a number was and became; sorts by what it became."""
-    words = " → ".join("-" if one is None else f"{one:.4g}" for one in (before, after))
+    words = " → ".join("-" if one is None else f"{one:.3g}" for one in (before, after))
     return number(after, words)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rlseq.report_explorer import as_data
-from rlseq.report_figures import lengths, over_seeds
+from rlseq.report_figures import lengths, over_seeds, plain, themed
 from rlseq.report_groups import Judge, groups
 from rlseq.report_html import page
 from rlseq.report_svg import Across, Line, chart
@@ -161,3 +161,20 @@ def test_nats_are_said_in_three_decimals_and_less_of_them_is_better():
         assert "1.250 [1.250, 1.250]" in said and re.search(r"nll( \(test\))? \(less is better\)", said), said
         assert "75.0 [" in said and "accuracy (less" not in said
     assert "+0.0000 [+0.0000, +0.0000]" in main_table([one])
+
+
+def test_what_was_watched_stands_under_its_theme_and_nothing_is_lost():
+    assert plain("gold_change_rank_11_100") == "gold change rank 11 to 100"
+    names = ["gold_nll", "sample_reward", "decoded_reward", "kl", "kl_answer", "ess", "gradient_snr", "somebody's own"]
+    assert themed(names) == {
+        "References, token by token": ["gold_nll"], "Answers drawn": ["sample_reward"], "Greedy answers": ["decoded_reward"],
+        "Distance between policies": ["kl", "kl_answer", "ess"], "Updates": ["gradient_snr", "somebody's own"]}
+    one = run("reinforce")
+    one = replace(one, curve=[{**point, **dict.fromkeys(names, 1.0)} for point in one.curve],
+                  diagnostics={name: {"before": 0.0, "after": 1.0} for name in names})
+    made = page([Judge(group) for group in groups([one])])
+    folds = re.findall(r'<details class="theme"><summary>([^<]*)</summary>(.*?)</details>', made)
+    assert [heading for heading, _ in folds] == list(themed(names))
+    assert [inside.count("<svg") for _, inside in folds] == [1, 1, 1, 3, 2]
+    tables = re.findall(r"<h4>([^<]*)</h4><p [^>]*>[^<]*</p><div [^>]*><table>.*?</table>", made)
+    assert set(themed(names)) <= set(tables)
