@@ -128,7 +128,7 @@ class Regular(nn.Module):
             weight = extra["kl_weight"] = self.kl.weight(progress) * self.factors[0]
             seen = dist.mean(((rollout.logp - anchor) * own).sum(1).mean())
             if self.kl.where != "loss":
-                reward = reward - weight * self._kl(policy, replace(rollout, extra=extra), rollout.logp) * own
+                reward = reward - weight * self._kl(policy, replace(rollout, extra=extra), rollout.logp, own)
             if self.kl.target:
                 self.factors[0] = adapted(self.factors[0], seen / self.kl.target - 1)
             log |= {"kl": seen, "kl_weight": weight}
@@ -147,7 +147,7 @@ class Regular(nn.Module):
         """What to add to the loss, over the steps `drawn` [N, T], normalised as the loss; and what to log."""
         price, found = 0.0, {}
         if self.anchor is not None and self.kl.where != "reward":
-            spread = self._kl(policy, rollout, scores.logp) * drawn
+            spread = self._kl(policy, rollout, scores.logp, drawn)
             price = rollout.extra["kl_weight"] * normalised(self._worth(spread, rollout), rollout.mask, normalise, rows,
                                                             constant)
             found["kl_step"] = spread.detach().sum() / drawn.sum().clamp(min=1)
@@ -162,14 +162,14 @@ class Regular(nn.Module):
     def _worth(losses: Tensor, rollout: Rollout) -> Tensor:
         return losses * rollout.extra["importance"] if "importance" in rollout.extra else losses
 
-    def _kl(self, policy: Policy, rollout: Rollout, logp: Tensor) -> Tensor:
-        """The estimator at every step [N, T]; carries the gradient of `logp` or, if exact, of the policy."""
-        if self.kl.estimator != "exact":
-            return estimate(self.kl.estimator, logp, rollout.extra["anchor"])
+    def _kl(self, policy: Policy, rollout: Rollout, logp: Tensor, steps: Tensor) -> Tensor:
+        """The estimator at the steps [N, T], 0 elsewhere; carries the gradient of `logp` or, if exact, of the policy."""
+        if self.kl.estimator != "exact":                   # k3 of what nobody drew may be infinite, and 0 * inf is NaN
+            return estimate(self.kl.estimator, *(one.masked_fill(~steps, 0.0) for one in (logp, rollout.extra["anchor"])))
 
         def everything(one: Policy) -> Tensor:
             return one.log_probs(one.encode(rollout.batch), rollout.actions, rollout.legal, rollout.temperature)
         with torch.no_grad():
             anchor = everything(self.anchor)
         own = everything(policy)                                                                   # [N, T, A]
-        return (own.exp() * (own - anchor)).sum(2)
+        return (own.exp() * (own - anchor)).sum(2) * steps

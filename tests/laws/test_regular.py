@@ -122,6 +122,18 @@ def test_siblings_and_references_leave_the_price_of_kl_as_it_is(dictate):
     same(gradient(expected_loss(algorithm, task, env, policy, dictate), policy), wanted - 0.5 * gradient(gold, policy))
 
 
+def test_a_reference_that_the_policy_thinks_impossible_leaves_k3_finite():
+    # log pi of the word 1 falls from about -1 to -200: nobody draws it, the reference mixed in holds it, exp(200) is no float32
+    env, policy = loaded(Table(), [4]), policy_for(Table()).float()
+    algorithm = made(policy, k=2, mle_weight=0.5, kl={"weight": WEIGHT, "where": "loss", "estimator": "k3"}).float()
+    with torch.no_grad():
+        policy.head.bias[1] = -200.0
+        rollout = algorithm.collect(policy, env, 0.5)
+    assert (rollout.grouped(rollout.actions)[:, 2] == 1).any() and not (rollout.grouped(rollout.actions)[:, :2] == 1).any()
+    loss = algorithm.loss(policy, rollout)[0]
+    assert torch.isfinite(loss) and torch.isfinite(gradient(loss, policy)).all()
+
+
 def test_entropy_in_the_reward_is_the_entropy_of_answers(setting, dictate):
     task, env, policy, before = setting
     algorithm = made(before, entropy={"weight": WEIGHT, "where": "reward"})
