@@ -15,6 +15,8 @@ from .rows import Row
 
 COLUMNS = ("bias", "se", "z", "cosine", "one update", "variance", "sampled", "scored", "ms", "variance x tokens",
            "tokens to signal")
+WIDTHS = (9, 8, 6, 7, 7, 9, 8, 8, 7, 10, 10)     # of the columns on the screen
+SHORT = {"one update": "one", "variance x tokens": "x tokens", "tokens to signal": "to signal"}
 READ = """An update is what one gradient step would follow on the loaded problems: **bias** is how far its expectation is from
 grad J, in units of |grad J|, and **se** the error that chance leaves in it (`exact`: all sets of k answers were gone through).
 **z** says how far a bias is beyond chance; what claims to be unbiased and has a significant one makes the command fail.
@@ -61,12 +63,16 @@ def heading(scene: dict[str, object]) -> str:
 
 def line(row: Row) -> str:
     """For the screen."""
-    widths = (9, 8, 6, 7, 7, 9, 8, 8, 7, 10, 10)
-    return f"{row.estimator:<52} " + " ".join(f"{one:>{width}}" for one, width in zip(cells(row), widths)) + f"  {row.claim}"
+    return _aligned(row.estimator, cells(row), row.claim)
 
 
 def head() -> str:
-    return "estimator: " + ", ".join(COLUMNS)
+    """What stands above the lines, a column's name short enough for its width."""
+    return _aligned("estimator", [SHORT.get(one, one) for one in COLUMNS], "")
+
+
+def _aligned(first: str, others: Sequence[str], last: str) -> str:
+    return f"{first:<58} " + " ".join(f"{one:>{width}}" for one, width in zip(others, WIDTHS)) + f"  {last}".rstrip()
 
 
 def write(folder: Path, lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -159,6 +160,9 @@ def test_the_command_measures_what_it_is_asked(monkeypatch, tmp_path, capsys):
     assert halves and all(one["factor"] == pytest.approx(1 / 3) and one["cosine"] > 0.9999 for one in halves)
     said = capsys.readouterr().out
     assert all(one["estimator"] in said for one in whole["rows"])
+    heads, *lines = (one for one in said.splitlines() if one.startswith(("estimator", "reinforce", "mle")))
+    ends = [match.end() for match in re.finditer(r"(?<= )(bias|variance|ms|to signal)", heads)]
+    assert len(ends) == 4 and all(one[end - 1] != " " and one[end] == " " for one in lines for end in ends), heads
     ElementTree.fromstring((tmp_path / "lab.svg").read_text())
     assert "claim to be unbiased, and are" in (tmp_path / "lab.md").read_text()
 
