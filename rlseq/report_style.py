@@ -25,6 +25,7 @@ a { color: var(--link); } small, .soft { color: var(--soft); } small { font-size
 p { margin: .5rem 0; } nav a { display: inline-block; margin: .25rem 1rem .25rem 0; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 1.25rem;
   margin: 0 0 1.25rem; scroll-margin-top: 4.5rem; }
+.filters + .card { margin-top: 1.25rem; }
 .chips { margin: 0 0 1rem; display: flex; flex-wrap: wrap; gap: .35rem; }
 .chips span { font: .75rem ui-monospace, monospace; color: var(--soft); border: 1px solid var(--line);
   border-radius: 99px; padding: .1rem .55rem; overflow-wrap: anywhere; }
@@ -91,7 +92,8 @@ svg.plane .answer { stroke: rgb(var(--down)); stroke-width: 1.8; } svg.plane .na
 footer { padding: 1rem 1.25rem 3rem; font-size: .9rem; }
 @media (max-width: 30rem) { header, main, footer { padding-left: .75rem; padding-right: .75rem; }
   .card { padding: .9rem .75rem; }
-  svg text { font-size: 20px; } svg.heat text { font-size: 12px; } tbody th { white-space: normal; min-width: 9.5rem; }
+  svg text { font-size: 20px; } svg.heat text { font-size: 12px; } th, td { padding-right: .5rem; }
+  tbody th { white-space: normal; min-width: 7.5rem; }
   .filters { position: static; } h1 { font-size: 1.5rem; } }
 """ + "".join(f'.card:has(input[value="{one}"]:checked) [data-cost]:not([data-cost="{one}"]) {{ display: none; }}\n'
               for one in ("updates", "sampled_tokens", "scored_tokens", "seconds")) + \

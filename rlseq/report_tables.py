@@ -29,8 +29,8 @@ def table(head: Sequence[str], rows: Sequence[Row], caption: str = "") -> str:
 
 
 def mark(entry: Entry, index: int) -> str:
-    """An entry's colour and name."""
-    return f'<i class="{shade(index)}"></i>{escape(entry.label)}'
+    """An entry's colour and name, which may break after an underscore."""
+    return f'<i class="{shade(index)}"></i>{escape(entry.label).replace("_", "_<wbr>")}'
 
 
 def name(entry: Entry, index: int) -> str:
