@@ -20,7 +20,7 @@ from ..nn.critic import Critic
 from ..nn.policy import Policy
 from ..task import Task
 from ..types import Rollout, Scores
-from .base import Algorithm, Normalise
+from .base import Algorithm, Normalise, check_constant
 from .sampled import Sampler, Sampling
 
 
@@ -80,6 +80,7 @@ class ActorCritic(Algorithm):
     def __init__(self, sampling: Sampling = Sampling(k=4), critic: Valuation = Valuation(), normalise: Normalise = "sum",
                  constant: int = 1) -> None:
         super().__init__()
+        check_constant(constant)
         self.sampler, self.k, self.critic = Sampler(sampling), sampling.k, critic
         self.normalise, self.constant = normalise, constant
         if critic.trace < 1 or critic.discount < 1:

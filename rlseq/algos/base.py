@@ -52,6 +52,12 @@ class Algorithm(nn.Module):
         return False
 
 
+def check_constant(constant: int) -> None:
+    """Raises ValueError for a length that nothing can be divided by."""
+    if constant < 1:
+        raise ValueError(f"algo.constant={constant} must be 1 or more")
+
+
 def reference(env: SequenceEnv) -> Rollout:
     """The references of the loaded problems as answers of weight 1."""
     batch = env.batch

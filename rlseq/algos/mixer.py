@@ -20,7 +20,7 @@ from ..nn.policy import Policy
 from ..schedule import Schedule
 from ..task import Task
 from ..types import Rollout
-from .base import Algorithm, Normalise
+from .base import Algorithm, Normalise, check_constant
 from .sampled import Sampler, Sampling, ahead, check_siblings, leave_one_out
 
 
@@ -33,6 +33,7 @@ class Mixer(Algorithm):
                  baseline: Literal["linear", "leave_one_out"] = "linear", normalise: Normalise = "sum",
                  constant: int = 1) -> None:
         super().__init__()
+        check_constant(constant)
         delta.within("algo.delta", 0, 1)
         if baseline == "leave_one_out":
             check_siblings(sampling.k)

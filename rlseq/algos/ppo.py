@@ -16,7 +16,7 @@ from ..nn.policy import Policy
 from ..task import Task
 from ..types import Rollout
 from .actor_critic import Valuation, miss, valued
-from .base import Algorithm, Normalise, normalised
+from .base import Algorithm, Normalise, check_constant, normalised
 from .reuse import Reuse, clipped
 from .sampled import Sampler, Sampling
 
@@ -30,6 +30,7 @@ class PPO(Algorithm):
     def __init__(self, sampling: Sampling = Sampling(k=4), critic: Valuation = Valuation(), reuse: Reuse = Reuse(),
                  normalise: Normalise = "sum", constant: int = 1) -> None:
         super().__init__()
+        check_constant(constant)
         self.sampler, self.k, self.critic, self.reuse = Sampler(sampling), sampling.k, critic, reuse
         self.normalise, self.constant, self.passes = normalise, constant, reuse.passes
 

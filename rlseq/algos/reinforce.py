@@ -20,7 +20,7 @@ from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..task import Task
 from ..types import Rollout
-from .base import Algorithm, Normalise
+from .base import Algorithm, Normalise, check_constant
 from .sampled import MOMENTUM, Sampler, Sampling, ahead, check_siblings, leave_one_out
 
 Baseline = Literal["none", "mean", "greedy", "leave_one_out", "learned"]
@@ -40,8 +40,7 @@ class Reinforce(Algorithm):
         super().__init__()
         if baseline == "leave_one_out":
             check_siblings(sampling.k)
-        if constant < 1:
-            raise ValueError(f"algo.constant={constant} must be 1 or more")
+        check_constant(constant)
         self.sampler, self.k = Sampler(sampling), sampling.k
         self.baseline, self.normalise, self.constant = baseline, normalise, constant
         self.register_buffer("mean", torch.zeros(2))                    # discounted sum of rewards, and of ones

@@ -258,6 +258,12 @@ def test_options_that_make_no_sense_are_one_line(options, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["reinforce", "mixer", "actor_critic", "ppo", "grpo"])
+def test_a_constant_length_is_1_or_more(kind):
+    with pytest.raises(ValueError, match="^algo.constant=0 must be 1 or more"):
+        algos.make({"kind": kind, "k": 2, "constant": 0})
+
+
 def test_a_task_without_rewards_of_prefixes_is_refused_before_work(monkeypatch):
     algorithm, task = algos.make({"kind": "reinforce", "signal": {"shaping": "prefix"}}), Table()
     algorithm.suits(task)
