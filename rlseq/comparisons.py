@@ -62,9 +62,9 @@ def controls_of(group: Group, entry: Entry) -> list[Entry]:
 
 
 def _config(entry: Entry) -> object:
-    """The algorithm's options and the budget that an entry was trained with."""
+    """What an entry was trained with: the policy's and the algorithm's options, and the budget."""
     config = entry.results[0].config
-    return config.get("algo"), config.get("plan")
+    return config.get("policy"), config.get("algo"), config.get("plan")
 
 
 def _pairs(judge: Judge, entry: Entry, split: str, metric: str) -> dict[str, tuple[list, list] | None]:
@@ -185,13 +185,15 @@ class Across:
 
 
 def across_tasks(judged: Sequence[Judge], samples: int = 1000, seed: int = 0) -> list[Across]:
-    """Interquartile mean over tasks and seeds with its 95 % interval, of every algorithm that two groups or more have.
+    """Interquartile mean over tasks and seeds with its 95 % interval, of every algorithm that two tasks or more have (other
+    data make another task; other policies, rewards and ways to decode do not).
 
     A run's score is normalised to the share of what its pretrained checkpoint left undone:
     100 (score - pretrained) / (100 - pretrained), for primary metrics that end at 100. Stratified bootstrap (Agarwal et
     al. 2021): seeds are drawn with replacement within their task, and here examples too. Few seeds make it too narrow.
     """
     found: dict[str, list[np.ndarray]] = {}
+    tasks: dict[str, set[tuple[str, str]]] = {}
     for number, judge in enumerate(judged):
         starts = {one.policy: one for one in judge.group.entries if one.stage == "before"}
         for entry in judge.group.entries:
@@ -200,8 +202,9 @@ def across_tasks(judged: Sequence[Judge], samples: int = 1000, seed: int = 0) ->
                 rng = np.random.default_rng([seed, number])
                 pick = np.vstack([np.arange(len(shares[0])), rng.integers(len(shares[0]), size=(samples, len(shares[0])))])
                 found.setdefault(entry.label, []).append(np.take_along_axis(shares, pick, 1))
-    return [Across(label, _middle(np.concatenate(parts, 1)), len(parts), sum(part.shape[1] for part in parts))
-            for label, parts in found.items() if len(parts) > 1]
+                tasks.setdefault(entry.label, set()).add((judge.group.task, entry.results[0].data))
+    return [Across(label, _middle(np.concatenate(parts, 1)), len(tasks[label]), sum(part.shape[1] for part in parts))
+            for label, parts in found.items() if len(tasks[label]) > 1]
 
 
 def _normalised(judge: Judge, entry: Entry, start: Entry | None, samples: int, seed: int) -> np.ndarray | None:

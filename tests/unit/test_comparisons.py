@@ -87,6 +87,16 @@ def test_a_control_of_another_configuration_or_checkpoint_is_no_control():
     assert set(gain(run("reinforce", right=150), *others, control("shuffled", 140)).each) == {"mle", "shuffled"}
 
 
+def test_two_sizes_of_a_policy_have_their_own_controls():
+    def sized(width, one):
+        config, start = {**one.config, "policy": {"width": width}}, {**one.pretrained, "hash": f"w{width}"}
+        return replace(one, config=config, pretrained=start)
+    judge, entries = judged(*(sized(width, one) for width in (64, 128) for one in (
+        run("reinforce", right=150), run("mle", right=120), control("constant", 140))))
+    for name in ("reinforce policy.width=64", "reinforce policy.width=128"):
+        assert set(signal_gain(judge, entries[name]).each) == {"mle", "constant"}
+
+
 def test_neither_mle_nor_a_control_nor_a_lonely_run_has_a_signal_gain():
     judge, entries = judged(run("reinforce"), run("mle"), control("constant", 140))
     assert {name for name, one in entries.items() if signal_gain(judge, one)} == {"reinforce"}
@@ -134,6 +144,13 @@ def test_models_trained_on_one_metric_are_scored_on_all():
     assert cross_tables([Judge(groups(runs[:1])[0])]) == [], "one reward makes no table"
     said = leaderboard([Judge(one) for one in groups(runs)])
     assert "| trained on | system | accuracy | ter (less is better) |" in said and "| ter | reinforce (pointer) | 70.0" in said
+
+
+def test_two_policies_on_one_task_are_not_two_tasks():
+    runs = [run("reinforce", right=150, policy=policy) for policy in ("pointer", "lstm")]
+    assert across_tasks([Judge(one) for one in groups(runs)]) == []
+    [found] = across_tasks([Judge(one) for one in groups([*runs, run("reinforce", right=140, data="cd34")])])
+    assert (found.tasks, found.runs) == (2, 3)
 
 
 def test_algorithms_are_summed_up_over_tasks_by_what_pretraining_left_undone():
