@@ -13,8 +13,9 @@ T = typing.TypeVar("T")
 
 def nearest(name: str, known: list[str]) -> str:
     """`; did you mean 'x'?` for the closest known name, or nothing when none is close."""
-    found = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    low = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), low, n=1)
+    return f"; did you mean {low[found[0]]!r}?" if found else ""
 
 
 def _fits(value: object, kind: object) -> bool:

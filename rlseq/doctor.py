@@ -59,7 +59,11 @@ def read(where: str, uri: str | None = None) -> Course:
         return of_result(path)
     if MLFLOW.fullmatch(where):
         from .tracking import history  # here, for MLflow takes seconds to start
-        name, lines = history(uri, where)
+        try:
+            name, lines = history(uri, where)
+        except ValueError as error:
+            raise ValueError(f"no run {where}: {str(error).partition('; set ')[0]}; another MLflow is named by --tracking-uri "
+                             "URI") from None
         return checked(Course(name, *journal.looks(lines)))
     raise ValueError(f"no run {where!r}: neither a folder, nor a file, nor the id of an MLflow run (32 hexadecimal digits)")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -41,8 +41,8 @@ def run(config: dict[str, object], names: Mapping[str, str],
     dist.start(setup.device)
     try:
         pretrained, mle = pretrain(setup), beside.get("mle") if "temperature" in kinds else None
-        if dist.rank() == 0 and kinds:
-            print(f"controls of {names['algo']}: {', '.join(kinds)} (controls=false leaves them out)")
+        if dist.rank() == 0 and (kinds or config["controls"] not in ("auto", False, None, [])):
+            print(announced(names["algo"], kinds))
         found = [_done(one, pretrained, one is mle) for one in beside.values()]
         if dist.rank() == 0:
             print(least_gain(setup, pretrained, next((one for one in found if one.algo == "mle"), None)))
@@ -55,6 +55,12 @@ def run(config: dict[str, object], names: Mapping[str, str],
     finally:
         dist.stop()
     return found
+
+
+def announced(algo: str, kinds: Sequence[str]) -> str:
+    """Which controls will run; none is said where they were asked for, and no reward reaches the algorithm."""
+    said = f"{', '.join(kinds)} (controls=false leaves them out)" if kinds else "none, for no reward reaches it"
+    return f"controls of {algo}: {said}"
 
 
 def least_gain(setup: Setup, pretrained: Pretrained, mle: results.Result | None, counts: tuple[int, ...] = (1, 3, 5)) -> str:

@@ -24,6 +24,8 @@ from .paths import CONF
 APPLIED = ("recipe", "tuned", "sized", "limit")      # groups that task, algo, experiment and plan choose
 LITERAL = ("task.path", "pretrained", "results", "runs", "tracking.uri")     # their commas and braces are no grammar
 GROUPS = ("task", "policy", "algo", "plan", "tracking", "experiment")
+HYDRA = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
+         "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun")
 PLAIN = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)=(?P<value>.*)$", re.DOTALL)
 
 
@@ -45,6 +47,9 @@ def checked(arguments: list[str]) -> list[str]:
     for before, argument in zip(["", *rest], rest, strict=False):
         found = PLAIN.match(argument)
         if found is None:
+            if argument.startswith("--") and argument.split("=")[0] not in HYDRA:
+                name = argument.lstrip("-").partition("=")[0]
+                raise ValueError(f"{argument} is not known: options are name=value, such as {name}=VALUE; --help lists them")
             words = argument.startswith(("-", "~")) or before.startswith("-")       # Hydra's own: --cfg job, ~algo.k
             if not words and "=" not in argument:
                 raise ValueError(f"{argument!r} is not of the form name=value, such as task=hull; --help lists what there is")

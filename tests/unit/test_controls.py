@@ -47,6 +47,11 @@ def test_controls_can_be_chosen_and_come_with_every_comparison(config, kinds):
     assert controls.wanted(small(**config)) == kinds
 
 
+def test_controls_that_are_asked_for_in_vain_are_not_passed_over_in_silence():
+    assert experiment.announced("mle", ()) == "controls of mle: none, for no reward reaches it"
+    assert experiment.announced("rloo", ("mle", "constant")).startswith("controls of rloo: mle, constant (")
+
+
 def test_an_unknown_control_is_refused_with_the_nearest_one():
     with pytest.raises(ValueError, match="no control 'shufled'; did you mean 'shuffled'"):
         controls.wanted(small(controls=["shufled"]))

@@ -263,6 +263,15 @@ def test_a_bad_run_is_one_line_and_exit_code_2(tmp_path, capsys, make, part):
     assert len(said.strip().splitlines()) == 1 and said.startswith("rlseq.doctor: ") and part in said, said
 
 
+def test_an_id_that_mlflow_does_not_know_is_told_with_where_to_look(monkeypatch, capsys):
+    def missing(uri, run_id):
+        raise ValueError(f"MLflow at {uri} fails (not found); set tracking.uri=URI, or record nothing with tracking=none")
+    monkeypatch.setattr(tracking, "history", missing)
+    assert doctor.main(["5" * 32, "--tracking-uri", "sqlite:///x"]) == 2
+    assert capsys.readouterr().err == (f"rlseq.doctor: no run {'5' * 32}: MLflow at sqlite:///x fails (not found); another "
+                                       "MLflow is named by --tracking-uri URI\n")
+
+
 def _file(path, text):
     path.write_text(text)
     return path

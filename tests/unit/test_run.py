@@ -52,7 +52,8 @@ def test_help_names_everything_and_does_not_import_torch(tmp_path):
     ("cuda_graphs=true device=cpu", "needs device=cuda"), ("cuda_graphs=5", "true, false"),
     ("algo.kl=0.1 algo.kl.where=both", "write algo.kl.weight=0.1 algo.kl.where=both"),
     ("algo.mle_weight.end=0 algo.mle_weight=1", "write algo.mle_weight.start=1 algo.mle_weight.end=0"),
-    ("algo.kl.where=both", "algo.kl.weight must be given"),
+    ("task=sort --plan smoke", "--plan is not known: options are name=value, such as plan=VALUE"),
+    ("task=sort algo=PPO", "did you mean 'ppo'"), ("algo.kl.where=both", "algo.kl.weight must be given"),
     ("task=sort policy=fixed algo=attention_reg", "no attention"), ("task=translation task.data=files", "path"),
 ])
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, part, monkeypatch, capsys):
