@@ -39,9 +39,9 @@ input[type=search], select, .answers button { font: inherit; color: var(--ink); 
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .25rem; }
-th, td { padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+th, td { padding: .4rem .6rem .4rem 0; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
 thead th { font-size: .8rem; color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
-tbody th { font-weight: 500; position: sticky; left: 0; background: var(--card); }
+tbody th { font-weight: 500; position: sticky; left: 0; background: var(--card); white-space: normal; min-width: 11rem; }
 tbody tr:last-child > * { border-bottom: 0; }
 .number { text-align: right; } td.text { white-space: pre-wrap; overflow-wrap: anywhere; min-width: 16rem; }
 thead button { all: unset; cursor: pointer; } thead button:hover { color: var(--ink); }
@@ -93,7 +93,7 @@ footer { padding: 1rem 1.25rem 3rem; font-size: .9rem; }
 @media (max-width: 30rem) { header, main, footer { padding-left: .75rem; padding-right: .75rem; }
   .card { padding: .9rem .75rem; }
   svg text { font-size: 20px; } svg.heat text { font-size: 12px; } th, td { padding-right: .5rem; }
-  tbody th { white-space: normal; min-width: 7.5rem; }
+  tbody th { min-width: 7.5rem; }
   .filters { position: static; } h1 { font-size: 1.5rem; } }
 """ + "".join(f'.card:has(input[value="{one}"]:checked) [data-cost]:not([data-cost="{one}"]) {{ display: none; }}\n'
               for one in ("updates", "sampled_tokens", "scored_tokens", "seconds")) + \
