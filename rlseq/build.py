@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ def _fits(value: object, kind: object) -> bool:
     if kind in (object, typing.Any) or not isinstance(kind, type):
         return True
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is tuple:
@@ -44,6 +45,8 @@ def _said(kind: object) -> str:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
     if kind is type(None):
         return "null"
+    if kind is float:
+        return "a finite number"
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return " or ".join(_said(one) for one in typing.get_args(kind))
     return getattr(kind, "__name__", str(kind))

@@ -41,7 +41,7 @@ def test_help_names_everything_and_does_not_import_torch(tmp_path):
 @pytest.mark.parametrize(("words", "part"), [
     ("task=hul", "did you mean 'hull'"), ("algo.kk=3", "did you mean 'k'"), ("sed=3", "did you mean 'seed'"),
     ("seed=x", "whole number"), ("algo.k=1", "k >= 2"), ("policy=transformer", "does not fit task=hull"),
-    ("device=cuda:9", "auto, cpu, cuda"), ("plan.finetune.lr=abc", "is not float"), ("policy.width=30", "multiple of"),
+    ("device=cuda:9", "auto, cpu, cuda"), ("plan.finetune.lr=abc", "not a finite number"), ("policy.width=30", "multiple of"),
     ("pretrained=/nope", "no checkpoint file"), ("tests=[foo]", "no test split"), ("nonsense", "name=value"),
     ("recipe=hull-full", "not chosen by hand"), ("task=translation task.path=x", "not used"),
     ("compare=mee", "did you mean 'mle'"), ("precision=fp8", "fp32, bf16"), ("task.reward=bleu", "one of"),
