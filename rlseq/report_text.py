@@ -161,6 +161,10 @@ def notes(judge: Judge) -> list[str]:
         elif base is not None and not set(entry.seeds) <= set(base.seeds):
             shared = sorted(set(entry.seeds) & set(base.seeds))
             said_all.append(f"{entry.label} ({entry.policy}) is compared with MLE over seeds {shared or 'none'} only")
+    for entry, found in zip(judge.group.entries, gains(judge)):
+        untold = [] if found is None else [said for name, said in CONTROLS.items() if name not in found.each]
+        if untold:
+            said_all.append(f"{entry.label} ({entry.policy}): its signal gain knows nothing of {' and '.join(untold)}")
     return said_all
 
 

@@ -46,6 +46,12 @@ def test_the_signal_gain_is_over_the_strongest_control():
     assert found.gain.separates and found.gain.low == pytest.approx(5 - 1.96 * 1.54, abs=0.6)
 
 
+def test_a_signal_gain_over_some_controls_says_which_are_missing():
+    judge, _ = judged(run("reinforce", right=150), run("mle", right=120), control("constant", 140))
+    said = leaderboard([judge])
+    assert re.search(r"reinforce .pointer.: its signal gain knows nothing of shuffled rewards and MLE", said)
+
+
 def test_a_run_ends_with_its_scores_and_then_its_gains_over_each_control():
     said = main_table([run("reinforce", right=150), run("mle", right=120), control("constant", 140)])
     assert said.count("[ends of 95 %]") == 1, "controls have no table of their own"
