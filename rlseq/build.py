@@ -65,9 +65,10 @@ def _nested(kind: type, value: object, where: str) -> object:
     bare = getattr(kind, "bare", None)
     if bare and not isinstance(value, Mapping):
         value = {bare: value}
-    elif bare and bare not in value and value:
+    ready = _checked(kind, value, where)
+    if bare and value and bare not in value:
         raise ValueError(f"{where}.{bare} must be given beside {where}.{next(iter(value))}, or that does nothing")
-    return _made(kind, _checked(kind, value, where), where)
+    return _made(kind, ready, where)
 
 
 def _made(make: typing.Callable[..., T], options: dict[str, object], where: str) -> T:
