@@ -80,7 +80,7 @@ class ActorCritic(Algorithm):
     def __init__(self, sampling: Sampling = Sampling(k=4), critic: Valuation = Valuation(), normalise: Normalise = "sum",
                  constant: int = 1) -> None:
         super().__init__()
-        check_constant(constant)
+        check_constant(constant, normalise)
         self.sampler, self.k, self.critic = Sampler(sampling), sampling.k, critic
         self.normalise, self.constant = normalise, constant
         if critic.trace < 1 or critic.discount < 1:

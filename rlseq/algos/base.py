@@ -52,10 +52,12 @@ class Algorithm(nn.Module):
         return False
 
 
-def check_constant(constant: int) -> None:
-    """Raises ValueError for a length that nothing can be divided by."""
+def check_constant(constant: int, normalise: Normalise) -> None:
+    """Raises ValueError for a length that nothing can be divided by, or nothing is."""
     if constant < 1:
         raise ValueError(f"algo.constant={constant} must be 1 or more")
+    if constant > 1 and normalise != "constant":
+        raise ValueError(f"algo.constant={constant} has no effect with algo.normalise={normalise}; set algo.normalise=constant")
 
 
 def reference(env: SequenceEnv) -> Rollout:

@@ -34,7 +34,7 @@ class GRPO(Algorithm):
         super().__init__()
         if sampling.k < 2:
             raise ValueError(f"a group needs k >= 2 answers per problem, got k={sampling.k}; set algo.k=2 or more")
-        check_constant(constant)
+        check_constant(constant, normalise)
         self.sampler, self.k, self.std, self.reuse = Sampler(sampling), sampling.k, std, reuse
         self.normalise, self.constant, self.passes = normalise, constant, reuse.passes
         self.bias = "(k - 1) / k of the gradient, and ratios are clipped" + (

@@ -33,7 +33,7 @@ class Mixer(Algorithm):
                  baseline: Literal["linear", "leave_one_out"] = "linear", normalise: Normalise = "sum",
                  constant: int = 1) -> None:
         super().__init__()
-        check_constant(constant)
+        check_constant(constant, normalise)
         delta.within("algo.delta", 0, 1)
         if baseline == "leave_one_out":
             check_siblings(sampling.k)

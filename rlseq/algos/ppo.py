@@ -30,7 +30,7 @@ class PPO(Algorithm):
     def __init__(self, sampling: Sampling = Sampling(k=4), critic: Valuation = Valuation(), reuse: Reuse = Reuse(),
                  normalise: Normalise = "sum", constant: int = 1) -> None:
         super().__init__()
-        check_constant(constant)
+        check_constant(constant, normalise)
         self.sampler, self.k, self.critic, self.reuse = Sampler(sampling), sampling.k, critic, reuse
         self.normalise, self.constant, self.passes = normalise, constant, reuse.passes
 

@@ -40,7 +40,7 @@ class Reinforce(Algorithm):
         super().__init__()
         if baseline == "leave_one_out":
             check_siblings(sampling.k)
-        check_constant(constant)
+        check_constant(constant, normalise)
         self.sampler, self.k = Sampler(sampling), sampling.k
         self.baseline, self.normalise, self.constant = baseline, normalise, constant
         self.register_buffer("mean", torch.zeros(2))                    # discounted sum of rewards, and of ones

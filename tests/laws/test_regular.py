@@ -259,7 +259,9 @@ def test_options_that_make_no_sense_are_one_line(options, said):
 
 
 @pytest.mark.parametrize("kind", ["reinforce", "mixer", "actor_critic", "ppo", "grpo"])
-def test_a_constant_length_is_1_or_more(kind):
+def test_a_constant_length_is_1_or_more_and_divides(kind):
+    with pytest.raises(ValueError, match="^algo.constant=30 has no effect with algo.normalise="):
+        algos.make({"kind": kind, "k": 2, "constant": 30})
     with pytest.raises(ValueError, match="^algo.constant=0 must be 1 or more"):
         algos.make({"kind": kind, "k": 2, "constant": 0})
 
