@@ -41,6 +41,8 @@ class MRT(Algorithm):
         if sampling.k < 2 and not reference:
             raise ValueError(f"k={sampling.k} answer has nothing to be compared with; set algo.k=2 or more, or "
                              "algo.reference=true")
+        if sampling.off_policy == "allow":
+            raise ValueError("MRT renormalises over its sample and knows no importance weights; leave algo.off_policy out")
         if alpha <= 0:
             raise ValueError(f"algo.alpha={alpha} must be above 0; the paper takes 0.005")
         if reference and (sampling.signal != Signal(shaping=sampling.signal.shaping) or sampling.kl.where != "loss"

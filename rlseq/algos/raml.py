@@ -24,7 +24,7 @@ from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..schedule import Schedule
 from ..types import STOP, Rollout
-from .base import Algorithm, Normalise
+from .base import Algorithm, Normalise, with_reference
 from .mle import check_smoothing, smoothed_nll
 
 
@@ -70,23 +70,27 @@ def perturbed(env: SequenceEnv, k: int, rate: float) -> Rollout:
 
 
 class RAML(Algorithm):
-    """MLE on k perturbed references a problem; every one of them is legal."""
+    """MLE on k perturbed references a problem; every one of them is legal. `mle_weight` adds the reference itself."""
 
     bias = "it descends KL(q || p) of the payoff distribution q, not the expected reward"
 
     def __init__(self, k: int = 4, rate: Schedule = Schedule(0.1), payoff: Literal["hamming", "reward"] = "hamming",
-                 tau: float = 0.1, label_smoothing: float = 0.0, normalise: Normalise = "token") -> None:
+                 tau: float = 0.1, label_smoothing: float = 0.0, normalise: Normalise = "token",
+                 mle_weight: Schedule = Schedule(0.0)) -> None:
         super().__init__()
         check_smoothing(label_smoothing)
         if k < 1 or tau <= 0:
             raise ValueError(f"algo.k={k} must be 1 or more, algo.tau={tau} above 0")
         self.k, self.rate, self.payoff, self.tau = k, rate.within("algo.rate", 0, 1), payoff, tau
         self.label_smoothing, self.normalise = label_smoothing, normalise
+        self.mle_weight = mle_weight.within("algo.mle_weight", 0)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
-        rollout = perturbed(env, self.k, self.rate(progress))
-        if self.payoff == "hamming":
-            return rollout
+        rollout, mle = perturbed(env, self.k, self.rate(progress)), self.mle_weight(progress)
+        rollout = rollout if self.payoff == "hamming" else self._reweighed(rollout, env)
+        return with_reference(rollout, env, mle * self.k) if mle else rollout
+
+    def _reweighed(self, rollout: Rollout, env: SequenceEnv) -> Rollout:
         reward = env.worth(rollout.actions, rollout.mask)                                    # [N]
         share = (rollout.grouped(reward) / self.tau).softmax(1)                              # [B, k]
         log = rollout.log | {"reward": reward.mean(), "effective": (1 / share.square().sum(1)).mean()}

@@ -49,7 +49,8 @@ class Sampling:
     By temperature, top_k and top_p another distribution than pi draws. Scored as it drew, it is the one that learns;
     off_policy=allow scores under pi, which learns by weights pi(y) / q(y) of whole answers, cut at `most_weight`
     (truncated importance sampling, Ionides 2008; what top_k and top_p cut off stays unseen). Answers of a beam are not
-    drawn at all: they need it, with q(y) = 1 / k for the k best, and learn their own part of the expected reward.
+    drawn at all: they need it, with q(y) = 1 / k for the k best, and learn their own part of the expected reward. References
+    that are mixed in are scored at the same temperature.
     """
 
     flat: ClassVar[bool] = True

@@ -144,6 +144,23 @@ def test_raml_at_rate_0_is_mle():
     same(*(gradient(loss, policy) for loss in losses))
 
 
+def test_raml_adds_the_reference_at_its_weight():
+    # sum over k = 3 draws and the reference, which weighs 0.5 * 3, over 4 rows: 3 (raml + 0.5 mle) / 4
+    task, env, policy = setting(words=4, steps=4, rule=True)
+    losses = []
+    for algorithm in (made("raml", policy, k=3, rate=0.5, normalise="sum", mle_weight=weight) for weight in (0.0, 0.5)):
+        torch.manual_seed(0)
+        losses.append(algorithm.loss(policy, algorithm.collect(policy, env, 0.0))[0])
+    mle = made("mle", policy, normalise="sum")
+    plain = mle.loss(policy, mle.collect(policy, env, 0.0))[0]
+    same(gradient(losses[1], policy), gradient(3 * (losses[0] + 0.5 * plain) / 4, policy))
+
+
+def test_mrt_refuses_importance_weights_that_it_would_ignore():
+    with pytest.raises(ValueError, match="leave algo.off_policy out"):
+        made("mrt", setting()[2], temperature=0.7, off_policy="allow")
+
+
 @pytest.mark.parametrize("rate", [0.5, 1.0])
 def test_dagger_corrects_every_step_of_its_own_answers(rate, dictate):
     # step by step without the parallel pass: after its own prefix, the reference's action at that place if legal there
