@@ -131,7 +131,7 @@ def test_normalising_by_sequence_divides_each_answer_by_its_length(dictate):
 def test_mle_weight_adds_the_references_log_likelihood(normalise, dictate):
     task = Table(words=2, steps=2)
     env, policy = loaded(task, [4, 11]), policy_for(task)
-    algorithm = reinforce(policy, mle_weight=0.3, normalise=normalise, constant=4)
+    algorithm = reinforce(policy, mle_weight=0.3, normalise=normalise, **({"constant": 4} if normalise == "constant" else {}))
     gold = log_probability(policy, env, env.batch.target, env.batch.target_mask).mean()
     wanted = -gradient(worth(task, env, policy), policy) - 0.3 * gradient(gold, policy)
     wanted = wanted / 4 if normalise == "constant" else wanted

@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 from rlseq import tasks
 from rlseq.env import SequenceEnv, through_stop
+from rlseq.evaluate import lower_is_better
 from rlseq.types import STOP
 from tests.toys import loaded, task_for
 
@@ -226,9 +227,11 @@ def test_summed_metrics_rank_references_above_random_answers(case):
         poor = metric.rows(env.batch, actions, mask)
         assert gold.dtype == np.float64 and gold.shape == (len(env.batch), gold.shape[1]) and metric.signature
         best, worst = metric.score(gold.sum(0)), metric.score(poor.sum(0))
-        assert 0 <= worst <= best <= 100 + 1e-6, (name, worst, best)
-        if getattr(case, "reference_is_best", True) and complete(case, env.batch).all():
-            assert best > 99, (name, best)
+        perfect = getattr(case, "reference_is_best", True) and complete(case, env.batch).all()
+        if lower_is_better(case, name):
+            assert 0 <= best <= worst and (best < 1 or not perfect), (name, worst, best)
+        else:
+            assert 0 <= worst <= best <= 100 + 1e-6 and (best > 99 or not perfect), (name, worst, best)
 
 
 def test_people_can_read_problems_and_answers(case):
