@@ -18,7 +18,6 @@ from .. import dist
 from ..env import SequenceEnv
 from ..nn.critic import Critic
 from ..nn.policy import Policy
-from ..task import Task
 from ..types import Rollout, Scores
 from .base import Algorithm, Normalise, check_constant
 from .sampled import Sampler, Sampling
@@ -54,16 +53,17 @@ def advantages(reward: Tensor, value: Tensor, mask: Tensor, discount: float, tra
 
 
 @torch.no_grad()
-def valued(policy: Policy, critic: Critic, rollout: Rollout, how: Valuation, progress: float) -> tuple[Rollout, Tensor]:
-    """The rollout with the critic's targets in extra["target"], and the advantages [N, T]: 0 while the critic warms up."""
+def valued(policy: Policy, env: SequenceEnv, sampler: Sampler, critic: Critic, how: Valuation, progress: float) -> Rollout:
+    """Drawn answers weighed by their advantages, 0 while the critic warms up; its targets [N, T] are extra["target"]."""
+    rollout = sampler.draw(policy, env, progress)
     value = critic(policy.states(rollout)) * rollout.mask
     gain = advantages(rollout.reward, value, rollout.mask, how.discount, how.trace)
     target = gain + value
     seen, error = target[rollout.mask], gain[rollout.mask]
     log = {"value": value.sum() / rollout.mask.sum(),
            "explained": 1 - error.var(correction=0) / seen.var(correction=0).clamp(min=1e-8)}
-    return (replace(rollout, extra=rollout.extra | {"target": target}, log=rollout.log | log),
-            gain * (progress >= how.warmup))
+    rollout = replace(rollout, extra=rollout.extra | {"target": target}, log=rollout.log | log)
+    return sampler.finished(rollout, gain * (progress >= how.warmup), env, progress)
 
 
 def miss(critic: Critic, scores: Scores, rollout: Rollout, drawn: Tensor) -> Tensor:
@@ -86,17 +86,12 @@ class ActorCritic(Algorithm):
         if critic.trace < 1 or critic.discount < 1:
             self.bias = "advantages rest on the critic's own values where trace or discount is below 1"
 
-    def suits(self, task: Task) -> None:
-        self.sampler.suits(task)
-
     def prepare(self, policy: Policy) -> None:
-        self.sampler.prepare(policy)
+        super().prepare(policy)
         self.value = Critic(policy.source.width, self.critic.shared).to(policy.first)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
-        drawn = self.sampler.draw(policy, env, progress)
-        rollout, gain = valued(policy, self.value, drawn, self.critic, progress)
-        return self.sampler.finished(rollout, gain, env, progress)
+        return valued(policy, env, self.sampler, self.value, self.critic, progress)
 
     def loss(self, policy: Policy, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         scores = self.sampler.score(policy, rollout, self.normalise)

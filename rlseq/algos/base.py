@@ -19,7 +19,10 @@ Normalise = Literal["token", "sequence", "sum", "constant"]
 
 
 class Algorithm(nn.Module):
-    """Its parameters (a critic) and buffers (a running mean) are its whole state."""
+    """Its parameters (a critic) and buffers (a running mean) are its whole state.
+
+    One that draws answers holds a `Sampler` as `sampler`, which is asked and prepared with it.
+    """
 
     dropout: bool = True     # whether the scoring pass drops out; off where answers must be scored as they were drawn
     passes: int = 1          # gradient steps on what one `collect` gave
@@ -28,9 +31,13 @@ class Algorithm(nn.Module):
 
     def suits(self, task: Task) -> None:
         """Raises ValueError where the task lacks what the algorithm asks for; called before any work."""
+        if sampler := getattr(self, "sampler", None):
+            sampler.suits(task)
 
     def prepare(self, policy: Policy) -> None:
         """Build what depends on the policy's width; called once, before the optimiser is made."""
+        if sampler := getattr(self, "sampler", None):
+            sampler.prepare(policy)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
         """Answers to the loaded problems and the weight of every token; no gradient; progress in [0, 1]."""

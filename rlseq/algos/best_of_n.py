@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..env import SequenceEnv
 from ..nn.policy import Policy
-from ..task import Task
 from ..types import Rollout
 from .base import Algorithm, Normalise
 from .sampled import Sampler, Sampling
@@ -34,12 +33,6 @@ class BestOfN(Algorithm):
         if sampling.k < 2:
             raise ValueError(f"the best of k={sampling.k} is no choice; set algo.k=2 or more")
         self.sampler, self.k, self.beat, self.normalise = Sampler(sampling), sampling.k, beat, normalise
-
-    def suits(self, task: Task) -> None:
-        self.sampler.suits(task)
-
-    def prepare(self, policy: Policy) -> None:
-        self.sampler.prepare(policy)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
         drawn = self.sampler.draw(policy, env, progress, beside=self.beat == "greedy")

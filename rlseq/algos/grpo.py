@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..env import SequenceEnv
 from ..nn.policy import Policy
-from ..task import Task
 from ..types import Rollout
 from .base import Algorithm, Normalise, check_constant, normalised
 from .reuse import Reuse, clipped
@@ -40,12 +39,6 @@ class GRPO(Algorithm):
         self.bias = "(k - 1) / k of the gradient, and ratios are clipped" + (
             "; a group's std weighs its problem" if std else "") + (
             "; each answer is divided by its length" if normalise == "sequence" else "")
-
-    def suits(self, task: Task) -> None:
-        self.sampler.suits(task)
-
-    def prepare(self, policy: Policy) -> None:
-        self.sampler.prepare(policy)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
         drawn = self.sampler.draw(policy, env, progress)

@@ -18,7 +18,6 @@ from .. import dist
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..schedule import Schedule
-from ..task import Task
 from ..types import Rollout
 from .base import Algorithm, Normalise, check_constant
 from .sampled import Sampler, Sampling, ahead, check_siblings, leave_one_out
@@ -44,11 +43,8 @@ class Mixer(Algorithm):
         self.delta, self.baseline, self.normalise, self.constant = delta, baseline, normalise, constant
         self.value: nn.Module | None = None
 
-    def suits(self, task: Task) -> None:
-        self.sampler.suits(task)
-
     def prepare(self, policy: Policy) -> None:
-        self.sampler.prepare(policy)
+        super().prepare(policy)
         if self.baseline == "linear":
             self.value = nn.Linear(policy.source.width, 1).to(policy.first)
 

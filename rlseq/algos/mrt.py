@@ -15,7 +15,6 @@ from torch import Tensor
 from ..decode import last_step
 from ..env import SequenceEnv
 from ..nn.policy import Policy
-from ..task import Task
 from ..types import NEVER, Rollout
 from .base import Algorithm, with_reference
 from .sampled import Sampler, Sampling, Signal
@@ -51,12 +50,6 @@ class MRT(Algorithm):
                              "algo.kl.where=loss, or algo.reference=false")
         self.sampler, self.k = Sampler(sampling), sampling.k
         self.alpha, self.reference, self.unique = alpha, reference, unique
-
-    def suits(self, task: Task) -> None:
-        self.sampler.suits(task)
-
-    def prepare(self, policy: Policy) -> None:
-        self.sampler.prepare(policy)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
         """Weights are 1 in the sample and 0 out of it; the reference, where there is one, is the last of its group."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from ..env import SequenceEnv
 from ..nn.critic import Critic
 from ..nn.policy import Policy
-from ..task import Task
 from ..types import Rollout
 from .actor_critic import Valuation, miss, valued
 from .base import Algorithm, Normalise, check_constant, normalised
@@ -34,17 +33,12 @@ class PPO(Algorithm):
         self.sampler, self.k, self.critic, self.reuse = Sampler(sampling), sampling.k, critic, reuse
         self.normalise, self.constant, self.passes = normalise, constant, reuse.passes
 
-    def suits(self, task: Task) -> None:
-        self.sampler.suits(task)
-
     def prepare(self, policy: Policy) -> None:
-        self.sampler.prepare(policy)
+        super().prepare(policy)
         self.value = Critic(policy.source.width, self.critic.shared).to(policy.first)
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
-        drawn = self.sampler.draw(policy, env, progress)
-        rollout, gain = valued(policy, self.value, drawn, self.critic, progress)
-        return self.sampler.finished(rollout, gain, env, progress)
+        return valued(policy, env, self.sampler, self.value, self.critic, progress)
 
     def part(self, rollout: Rollout, number: int) -> Rollout:
         return self.reuse.part(rollout, number)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from .. import dist
 from ..env import SequenceEnv
 from ..nn.policy import Policy
-from ..task import Task
 from ..types import Rollout
 from .base import Algorithm, Normalise, check_constant
 from .sampled import MOMENTUM, Sampler, Sampling, ahead, check_siblings, leave_one_out
@@ -46,11 +45,8 @@ class Reinforce(Algorithm):
         self.register_buffer("mean", torch.zeros(2))                    # discounted sum of rewards, and of ones
         self.value: nn.Module | None = None
 
-    def suits(self, task: Task) -> None:
-        self.sampler.suits(task)
-
     def prepare(self, policy: Policy) -> None:
-        self.sampler.prepare(policy)
+        super().prepare(policy)
         if self.baseline == "learned":
             width = policy.source.width
             self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)).to(policy.first.device)

@@ -189,7 +189,7 @@ def _few(asked: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Te
 def _remember(cache: Tensor, place: int | Tensor, new: Tensor) -> Tensor:
     """The cache [room, N, heads, d] with `new` [N, heads, d] at a place; without a graph in the same memory.
 
-    Places come first: so what has been written lies without gaps, and attention reads it up to twice as fast.
+    Places come first: so what has been written lies without gaps, which attention reads faster.
     """
     if isinstance(place, Tensor):
         return cache.to(new.dtype).index_copy_(0, place, new.unsqueeze(0))

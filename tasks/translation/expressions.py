@@ -146,9 +146,9 @@ def unit(number: float, name: str, language: Language) -> str:
 
 @lru_cache(maxsize=2**14)
 def spelled(number: int, way: str, spelling: str | None) -> str:
-    """A number in words, "cardinal" or "year"; NotImplementedError where num2words has no such language."""
+    """A number in words, "cardinal" or "year"; LookupError where num2words has no such language."""
     if spelling is None:
-        raise NotImplementedError
+        raise LookupError("num2words does not speak this language")
     return num2words.num2words(number, lang=spelling, to=way)
 
 
