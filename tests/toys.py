@@ -14,6 +14,7 @@ from rlseq.build import build, names
 from rlseq.env import SequenceEnv
 from rlseq.exact import all_answers, log_probability
 from rlseq.exact import gradient as gradient  # the tests' own, by one name
+from rlseq.lab.problems import none_twice_running
 from rlseq.nn.policy import Policy, Shape, make_policy
 from rlseq.paths import CONF
 from rlseq.task import Mean, Task, prefixes, problem_rows
@@ -109,15 +110,7 @@ class Table(Task):
         return self.steps
 
     def legal(self, batch: Batch, prefix: Tensor) -> Tensor | None:
-        if not self.rule:
-            return None
-        legal = torch.ones(len(prefix), self.words, dtype=torch.bool)
-        if not prefix.shape[1]:
-            legal[:, STOP] = False
-            return legal
-        legal = legal.scatter(1, prefix[:, -1:], False)
-        legal[:, STOP] = True
-        return legal
+        return none_twice_running(prefix, self.words) if self.rule else None
 
     def reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
         place = (self.words + 1) ** torch.arange(actions.shape[1])

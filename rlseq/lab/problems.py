@@ -29,6 +29,15 @@ BEHIND = 0.02          # KL from that one to the policy that drew the answers of
 IDS = 6                # of the sources
 
 
+def none_twice_running(prefix: Tensor, actions: int) -> Tensor:
+    """A rule for small problems: prefix [N, t] -> legal [N, A], where no word follows itself and STOP never comes first."""
+    legal = torch.ones(len(prefix), actions, dtype=torch.bool)
+    if prefix.shape[1]:
+        legal = legal.scatter(1, prefix[:, -1:], False)
+    legal[:, STOP] = bool(prefix.shape[1])
+    return legal
+
+
 @dataclass(frozen=True)
 class Problem:
     """Sizes of a problem: actions (STOP among them), most steps, whether a rule holds, sources loaded together."""
@@ -73,15 +82,7 @@ class Words(Task):
         return self.steps
 
     def legal(self, batch: Batch, prefix: Tensor) -> Tensor | None:
-        if not self.rule:
-            return None
-        legal = torch.ones(len(prefix), self.actions, dtype=torch.bool)
-        if not prefix.shape[1]:
-            legal[:, STOP] = False
-            return legal
-        legal = legal.scatter(1, prefix[:, -1:], False)
-        legal[:, STOP] = True
-        return legal
+        return none_twice_running(prefix, self.actions) if self.rule else None
 
     def reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
         """3/4 F1 of the longest common subsequence with the reference (STOP counts), 1/4 where the first word is right."""
