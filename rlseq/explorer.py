@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .algos.sampled import leave_one_out
 from .decode import greedy, sample
 from .env import SequenceEnv, through_stop
 from .nn.heads import Pointer
@@ -56,8 +57,7 @@ def sampled_groups(task: Task, stages: Mapping[str, Policy], device: torch.devic
         seed_step(seed, "explorer")
         drawn = sample(policy, env, view.k)
         total = drawn.grouped(drawn.reward.sum(1))                                         # [B, k]
-        others = (total.sum(1, keepdim=True) - total) / max(view.k - 1, 1)
-        advantage = (total - others).tolist() if view.k > 1 else [[None]] * len(batch)
+        advantage = (total - leave_one_out(total)).tolist() if view.k > 1 else [[None]] * len(batch)
         answers, best = _answers(policy, env, drawn), _answers(policy, env, greedy(policy, env))
         for i, group in enumerate(groups):
             own = answers[i * view.k:(i + 1) * view.k]

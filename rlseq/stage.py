@@ -14,7 +14,7 @@ class Stage:
     updates: int
     lr: float = 1e-3
     batch: int = 64                   # sources an update, over all ranks
-    batch_tokens: int = 0             # above 0: batches of about this many tokens instead (source and target)
+    batch_tokens: int = 0             # above 0: batches of about this much instead, by the task's `length`
     warmup: int = 100                 # updates
     schedule: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
     clip: float = 1.0                 # gradient norm; 0 turns clipping off

@@ -64,7 +64,7 @@ class Task(ABC):
         """Raw problems -> padded tensors on the CPU; problems without a reference get a target of STOP alone."""
 
     def length(self, example: object) -> int:
-        """Cost of a problem for bucketing: how long its source and target are together."""
+        """Cost of a problem for bucketing, such as how long its source and target are together."""
         return 1
 
     @abstractmethod
