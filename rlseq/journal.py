@@ -1,7 +1,8 @@
 """The diary of a run on disk, `metrics.jsonl` beside its checkpoint: one JSON object a line, `step`, `time` and the values.
 
 Lines are only ever added, each in one piece, so a killed run leaves a whole diary but for its last line at most. A run that
-resumes at step s takes back what came after s, for it does those steps again: no step is told twice.
+resumes at step s takes back what came after s, for it does those steps again: no step is told twice. Time never goes back,
+though the clock may: a line set back takes the time of the one before it. MLflow is fed from here (`tracking`, `sync`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 NAME = "metrics.jsonl"
@@ -23,31 +24,51 @@ class Journal:
 
     def __init__(self, path: Path, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
+        self.path, self._latest = path, 0.0
         if path.is_file():
-            os.truncate(path, _whole(path, step))
+            length, self._latest = _whole(path, step)
+            os.truncate(path, length)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add a line; what is not finite becomes null."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        line = json.dumps({"step": step, "time": round(time.time(), 3), **finite}) + "\n"
+        self._latest = max(self._latest, round(time.time(), 3))
+        line = json.dumps({"step": step, "time": self._latest, **finite}) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
 
 
-def _whole(path: Path, step: int) -> int:
-    """Bytes of the diary up to the first line that is broken or later than `step`; none of it for step 0."""
-    length = 0
+def _whole(path: Path, step: int) -> tuple[int, float]:
+    """Bytes of the diary up to the first line that is broken or later than `step`, and its last time; none for step 0."""
+    length, latest = 0, 0.0
     with path.open("rb") as file:
-        for line in file:
+        for line in file if step else ():
             try:
-                later = json.loads(line)["step"] > step or not line.endswith(b"\n")
+                one = json.loads(line)
+                if one["step"] > step or not line.endswith(b"\n"):
+                    break
+                length, latest = length + len(line), float(one["time"])
             except (ValueError, KeyError, TypeError):
-                later = True
-            if later or not step:
                 break
-            length += len(line)
-    return length
+    return length, latest
+
+
+def since(path: Path, place: int) -> Iterator[tuple[dict[str, float | None], int]]:
+    """Lines from byte `place` on, each with the place after it; a line that is being written, or broken, is left out."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        file.seek(place)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            place += len(line)
+            try:
+                one = json.loads(line)
+                one["step"], one["time"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            yield one, place
 
 
 def read(path: Path) -> list[dict[str, float]]:
