@@ -58,11 +58,11 @@ def read(where: str, uri: str | None = None) -> Course:
     if path.is_file():
         return of_result(path)
     if MLFLOW.fullmatch(where):
-        from .tracking import history  # here, for MLflow takes seconds to start
+        from .server import history  # here, for MLflow takes seconds to start
         try:
             name, lines = history(uri, where)
         except ValueError as error:
-            raise ValueError(f"no run {where}: {str(error).partition('; set ')[0]}; another MLflow is named by --tracking-uri "
+            raise ValueError(f"no run {where}: {error}; another MLflow is named by --tracking-uri "
                              "URI") from None
         return checked(Course(name, *journal.looks(lines)))
     raise ValueError(f"no run {where!r}: neither a folder, nor a file, nor the id of an MLflow run (32 hexadecimal digits)")

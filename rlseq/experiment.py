@@ -95,15 +95,15 @@ def finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> r
     policy.load_state_dict(read_checkpoint(pretrained.folder, "model")[0])
     uri = setup.config["tracking"]["uri"] if dist.rank() == 0 else "none"
     tracker = tracking.open_tracker(uri, f"rlseq/{setup.task.name}-v{setup.task.version}")
-    tracker.start(f"{setup.task.name}/{names['policy']}/{names['algo']}/{setup.seed}", flat(setup.config), tags(setup),
+    tracker.start(folder, f"{setup.task.name}/{names['policy']}/{names['algo']}/{setup.seed}", flat(setup.config), tags(setup),
                   yaml.safe_dump(setup.config, sort_keys=False))
     try:
-        for point in pretrained.curve:
-            tracker.metrics(point["updates"], {f"pretrain/{key}": point[key] for key in ("loss", "dev")})
+        tracker.points([(point["updates"], {f"pretrain/{key}": point[key] for key in ("loss", "dev")})
+                        for point in pretrained.curve])
         env = SequenceEnv(setup.task, setup.device, static=setup.config["cuda_graphs"], reward=setup.control)
         name = names["algo"].removesuffix(f"+{setup.control}")            # a control draws the same random numbers
         trainer = Trainer(policy, setup.algorithm, env, setup.finetune, name, setup.seed,
-                          judge(setup, setup.finetune), folder, setup.config["precision"], tracker.metrics,
+                          judge(setup, setup.finetune), folder, setup.config["precision"], tracker.follow,
                           probe=Probe(setup.task, setup.device))
         if (folder / "model.json").is_file():
             tensors, facts = read_checkpoint(folder, "model")
@@ -195,10 +195,9 @@ def record(setup: Setup, result: results.Result, shown: list[dict[str, object]],
            folder: Path) -> None:
     """Everything about a finished run that MLflow should hold."""
     path = results.place(result, Path(setup.config["results"]))
-    for split in result.tests:
-        for name in result.after[split]["metrics"]:
-            tracker.metrics(result.cost["updates"], {f"{split}/{name}": result.after[split]["metrics"][name]["score"],
-                                                     f"{split}/{name}/before": result.before[split]["metrics"][name]["score"]})
+    tracker.points([(result.cost["updates"], {f"{split}/{name}{end}": stage[split]["metrics"][name]["score"]
+                                              for split in result.tests for name in result.after[split]["metrics"]
+                                              for end, stage in (("", result.after), ("/before", result.before))})])
     tracker.table("predictions", shown)
     for picture in result.pictures:
         tracker.picture(path.parent / picture)

@@ -53,14 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def collected(folder: Path, uri: str | None, fetched: Path) -> tuple[list[Result], list[str]]:
     """Results of a folder and of MLflow's finished runs ("none": of the folder alone), and what had to be left out.
 
-    Pictures become absolute paths. Raises ValueError where a tracking URI was given and does not answer.
+    Pictures become absolute paths. Raises ValueError in one line where MLflow does not answer.
     """
     found: dict[tuple, Result] = {}
     complaints: list[str] = []
     places = [(path, path.parent) for path in sorted(folder.glob(PATTERN))]
     if uri != "none":
-        from .tracking import finished_results  # here, for it may start MLflow, which is slow
-        places += [(path, fetched) for path in finished_results(uri, fetched)]
+        from .server import finished_results  # here, for it may start MLflow, which is slow
+        try:
+            places += [(path, fetched) for path in finished_results(uri, fetched)]
+        except ValueError as error:
+            raise ValueError(f"{error}; give another --tracking-uri, or none") from None
     for path, home in places:
         try:
             one = read(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import __version__, algos, tasks
+from . import __version__, algos, tasks, tracking
 from .build import build, nearest
 from .env import Earned
 from .evaluate import NLL, Decoding, Evaluation, evaluate, reference_nll, splits
@@ -80,6 +80,7 @@ def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
         raise ValueError(f"cuda_graphs={config['cuda_graphs']!r} is not one of true, false")
     if config["cuda_graphs"] and device.type != "cuda":
         raise ValueError(f"cuda_graphs=true needs device=cuda, and this run is on the {device.type}; leave it false")
+    tracking.check(config["tracking"]["uri"])
     shape = build(Shape, config["policy"], "policy")
     options = dict(config["task"])
     name = str(options.pop("name"))

@@ -1,36 +1,30 @@
-"""What a run reports while it runs: MLflow, or nothing. The only file that knows MLflow, and it is imported late.
+"""What a run reports to MLflow while it trains, or nothing.
 
-A run must not wait for its diary nor die of it: metrics are collected and sent by one thread in batches, and after the
-start a failure to record costs one line on stderr, not the run.
+A run neither waits for MLflow nor dies of it. All that it has to say lies in its folder first: the diary (`journal`) and the
+record (`record`). One thread brings both to MLflow, as far as MLflow answers: down, slow, gone and back, it misses nothing,
+for what was not sent still lies there. What is missing at the end of a run, `python -m rlseq.sync` brings.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import shlex
-import socket
-import sqlite3
 import sys
-import tempfile
+import threading
 import time
-import urllib.error
-import urllib.request
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
-DEFAULT_URI = "sqlite:///runs/mlflow.db"
-SQLITE = "sqlite:///"
-PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-EVERY = 2.0                                    # seconds between two sendings of metrics
-CHUNK, PARAMETERS, LONGEST = 1000, 100, 6000   # MLflow's limits: metrics a batch, parameters a batch, a value's length
-RESULT, PICTURES = "result", "pictures"        # artifact folders; the first is also the tag of a run with a result
-T = TypeVar("T")
+from .delivery import Delivery
+from .journal import NAME as DIARY
+from .record import LOCK, NAME, Record, hold, read, write
+from .server import DEFAULT_URI, RESULT, file_of, first, plain, reachable, resolve
+
+__all__ = ["RESULT", "MlflowTracker", "Tracker", "check", "open_tracker", "resolve", "ui_command"]
+EVERY, SELDOM = 2.0, 30.0                      # seconds between two deliveries, and at most while MLflow fails
+WAITS = {"FINISHED": 120.0, "FAILED": 10.0, "KILLED": 3.0}             # seconds that a run's end may wait for the last one
 
 
 class Tracker:
@@ -39,11 +33,15 @@ class Tracker:
     uri: str | None = None
     run_id: str | None = None
 
-    def start(self, run_name: str, parameters: dict[str, object], tags: dict[str, str], config_text: str) -> None:
-        """Begin a run. Raises ValueError in one line where the server cannot be reached."""
+    def start(self, folder: Path, run_name: str, parameters: Mapping[str, object], tags: Mapping[str, object],
+              config_text: str, anew: bool = False) -> None:
+        """Begin the run whose diary lies in `folder`, or go on with it where it did not finish; `anew` never goes on."""
 
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Values at a step; costs microseconds."""
+    def follow(self, step: int, values: Mapping[str, float]) -> None:
+        """The diary grows; costs nothing."""
+
+    def points(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Values at steps that the diary does not hold."""
 
     def picture(self, path: Path) -> None:
         """A png file."""
@@ -55,246 +53,151 @@ class Tracker:
         """Rows with the same keys, such as sampled predictions with their rewards."""
 
     def finish(self, status: str = "FINISHED") -> None:
-        """End the run as FINISHED, FAILED or KILLED; everything collected is sent first."""
+        """End the run as FINISHED, FAILED or KILLED; waits for MLflow as long as `WAITS` says."""
 
 
 class MlflowTracker(Tracker):
     """Records to an MLflow server or database."""
 
     def __init__(self, uri: str, experiment: str) -> None:
-        self.uri, self.experiment, self.run_id = uri, experiment, None
-        self._client = _client(uri)
-        self._waiting: list[tuple[str, float, int, int]] = []    # name, value, milliseconds, step
-        self._sent_at = time.monotonic()
-        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
-        self._sending: Future | None = None                      # one at a time: a dead server must not pile up work
-        self._complained = False
+        self.uri, self.experiment = uri, experiment
+        self._writing, self._ended, self._whole = threading.Lock(), threading.Event(), False
+        self._following = False                # the diary is this run's from its first line of this process on
+        self._thread: threading.Thread | None = None
+        self._complained: set[str] = set()
 
-    def start(self, run_name, parameters, tags, config_text):
-        from mlflow.entities import Param
-        tags = {name: str(value) for name, value in tags.items()}
-        known = {"mlflow.source.name": "rlseq", "mlflow.source.type": "LOCAL"}
-        if "commit" in tags:
-            known["mlflow.source.git.commit"] = tags["commit"]
-        with _alone(self.uri):
-            where = _patiently(lambda: _experiment(self._client, self.experiment, self.uri), self.uri)
-        run = _patiently(lambda: self._client.create_run(where, tags=known | tags, run_name=run_name), self.uri)
-        self.run_id = run.info.run_id
-        listed = [Param(name, str(value)[:LONGEST]) for name, value in parameters.items()]
-        for first in range(0, len(listed), PARAMETERS):
-            self._record("parameters", lambda first=first: self._client.log_batch(
-                self.run_id, params=listed[first:first + PARAMETERS]))
-        self._record("the configuration", lambda: self._client.log_text(self.run_id, config_text, "config.yaml"))
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's name of the run, once there is one."""
+        return self._record.run_id if self._thread else None
 
-    def metrics(self, step, values):
-        now = int(time.time() * 1000)
-        self._waiting.extend((name, float(value), now, step) for name, value in values.items())
-        idle = self._sending is None or self._sending.done()
-        if idle and (time.monotonic() - self._sent_at > EVERY or len(self._waiting) >= CHUNK):
-            self._sent_at = time.monotonic()
-            batch, self._waiting = self._waiting, []
-            self._sending = self._sender.submit(self._send, batch)
+    def start(self, folder, run_name, parameters, tags, config_text, anew=False):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._lock = folder, hold(folder / LOCK)
+        new = Record(plain(self.uri), self.experiment, run_name, {key: str(value) for key, value in parameters.items()},
+                     {key: str(value) for key, value in tags.items()}, config_text, _now())
+        self._record = begun(folder, new, anew)
+        write(folder / NAME, self._record)
+        self._delivery = Delivery(folder, self.uri)
+        # a daemon: a server that hangs must not keep the process
+        self._thread = threading.Thread(target=self._deliver, name="tracking", daemon=True)
+        self._thread.start()
+
+    def follow(self, step, values):
+        self._following = True
+
+    def points(self, points):
+        self._keep("values", lambda record: record.with_points(points, _now()))
 
     def picture(self, path):
-        self.artifact(path, PICTURES)
+        self.artifact(path, "pictures")
 
     def artifact(self, path, folder):
-        def keep():
-            if not Path(path).is_file():
-                raise ValueError("there is no such file")
-            self._client.log_artifact(self.run_id, str(path), folder)
-            if folder == RESULT and Path(path).suffix == ".json":
-                self._client.set_tag(self.run_id, f"rlseq.{RESULT}", Path(path).name)
-        self._record(f"{path}", keep)
+        self._keep(str(path), lambda record: record.with_file(Path(path), folder, self._folder))
 
     def table(self, name, rows):
-        columns = {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
-        self._record(f"table {name}", lambda: self._client.log_table(self.run_id, columns, f"{name}.json"))
+        self._keep(f"table {name}", lambda record: replace(record, tables=record.tables | {name: rows}))
 
     def finish(self, status="FINISHED"):
-        if status not in ("FINISHED", "FAILED", "KILLED"):
-            raise ValueError(f"a run ends as FINISHED, FAILED or KILLED, not {status!r}")
-        self._sender.submit(self._send, self._waiting)
-        self._waiting = []
-        self._sender.shutdown(wait=True)
-        if self.run_id:
-            self._record("the end", lambda: self._client.set_terminated(self.run_id, status))
+        if self._thread is None:
+            return
+        self._keep("the end", lambda record: record.ending(status, _now()))
+        self._ended.set()
+        self._thread.join(WAITS[status])
+        if not self._whole:
+            print(f"rlseq: MLflow at {plain(self.uri)} does not hold all of this run; once it answers: python -m rlseq.sync "
+                  f"{shlex.quote(str(self._folder))}", file=sys.stderr)
+        elif "server" in self._complained:
+            print(f"rlseq: MLflow at {plain(self.uri)} answers again and holds all of this run", file=sys.stderr)
+        if self._lock is not None:
+            self._lock.close()
 
-    def _send(self, batch: list[tuple[str, float, int, int]]) -> None:
-        from mlflow.entities import Metric
-        for first in range(0, len(batch), CHUNK):
-            part = [Metric(*one) for one in batch[first:first + CHUNK]]
-            if not self._record("metrics", lambda part=part: self._client.log_batch(self.run_id, metrics=part)):
+    def _keep(self, what: str, changed: Callable[[Record], Record]) -> None:
+        """Change the record, here and on disk; a disk that is full costs a line, not the run."""
+        try:
+            with self._writing:
+                self._record = changed(self._record)
+                write(self._folder / NAME, self._record)
+        except OSError as error:
+            self._complain("disk", f"{what} could not be recorded, the run goes on ({first(error)})")
+
+    def _deliver(self) -> None:
+        """The thread: bring what there is, again and again; what fails is tried again with the next."""
+        pause = 0.0
+        while True:
+            ended = self._ended.wait(pause)
+            record = self._record
+            try:
+                self._delivery.bring(record, diary=ended or self._following)
+                self._whole, pause = True, EVERY
+            except Exception as error:         # of whatever kind: it must not end the thread
+                self._whole, pause = False, min(max(2 * pause, EVERY), SELDOM)
+                said = str(error) if isinstance(error, ValueError) else first(error)
+                self._complain("server", f"{said}; the run goes on, its diary is {self._folder / DIARY}")
+            if self._delivery.run_id not in (None, record.run_id):
+                self._keep("the run's id", lambda record: replace(record, run_id=self._delivery.run_id))
+            if ended:
                 return
 
-    def _record(self, what: str, action: Callable[[], object]) -> bool:
-        try:
-            _patiently(action, self.uri, tries=3)
-            return True
-        except ValueError as error:
-            if not self._complained:
-                print(f"tracking: {what} could not be recorded, the run goes on: {error}", file=sys.stderr)
-            self._complained = True
-            return False
+    def _complain(self, of: str, text: str) -> None:
+        """One line on stderr, once of each kind."""
+        if of not in self._complained:
+            self._complained.add(of)
+            print(f"rlseq: {text}", file=sys.stderr)
 
 
-def resolve(uri: str | None) -> str:
-    """The tracking URI in use: None means MLFLOW_TRACKING_URI or the default; a SQLite file's path becomes absolute.
+def begun(folder: Path, new: Record, anew: bool) -> Record:
+    """The record of the run that did not finish in this folder, to go on with, or a new one; a finished one is put aside.
 
-    Raises ValueError for an empty one.
+    `mlflow.json` is of the run that the diary belongs to; what was put aside is told without it.
     """
-    uri = (os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI) if uri is None else uri
-    if not uri.strip():
-        raise ValueError(f"tracking.uri is empty; give a URI such as {DEFAULT_URI} or http://127.0.0.1:5000, or none")
-    if uri.startswith(SQLITE) and ":memory:" not in uri:
-        return SQLITE + str(Path(uri.removeprefix(SQLITE)).absolute())
-    return uri
+    try:
+        old = read(folder / NAME) if (folder / NAME).is_file() else None
+    except ValueError as error:
+        print(f"rlseq: {error}; MLflow gets a new run", file=sys.stderr)
+        return new
+    if old is None:
+        return new
+    if anew or old.status == "FINISHED":
+        os.replace(folder / NAME, folder / f"mlflow-{old.key[:8]}.json")
+        return new
+    return replace(new, key=old.key, run_id=old.run_id, started=min(old.started, new.started))
+
+
+def check(uri: str | None) -> None:
+    """Raises ValueError in one line for a URI that no waiting would mend; a server that is down is none of them."""
+    if uri == "none":
+        return
+    if not isinstance(uri, str | None):
+        raise ValueError(f"tracking.uri={uri!r} is no URI, such as {DEFAULT_URI} or http://127.0.0.1:5000, nor none")
+    if uri and urlsplit(uri).password:
+        raise ValueError("tracking.uri holds a password, and results and MLflow's tables repeat the configuration; give the "
+                         "whole URI in the environment variable MLFLOW_TRACKING_URI")
+    uri = resolve(uri)
+    if file_of(uri) is not None:
+        try:
+            reachable(uri)
+        except ValueError as error:
+            raise ValueError(f"{error}; set tracking.uri=URI, or record nothing with tracking=none") from None
 
 
 def open_tracker(uri: str | None, experiment: str) -> Tracker:
-    """The tracker behind a URI; "none" records nothing. Raises ValueError in one line where there is no such server."""
+    """The tracker behind a URI; "none" records nothing. Raises ValueError as `check` does."""
     if uri == "none":
         return Tracker()
-    uri = resolve(uri)
-    _reachable(uri)
-    return MlflowTracker(uri, experiment)
+    check(uri)
+    return MlflowTracker(resolve(uri), experiment)
 
 
 def ui_command(uri: str | None) -> str:
     """The command line that opens MLflow on what was recorded, for this machine's browser only; empty for "none"."""
     if uri == "none":
         return ""
-    uri = resolve(uri)
+    uri = plain(resolve(uri))
     if uri.startswith(("http://", "https://")):
         return f"python -m webbrowser {shlex.quote(uri)}"
     return f"python -m mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --port 5000"
 
 
-def finished_results(uri: str | None, folder: Path) -> list[Path]:
-    """Result files of all finished runs, fetched into `folder`; an absent SQLite file has none.
-
-    A run's pictures lie in `../pictures` of its result.
-
-    Raises ValueError in one line where the server cannot be reached.
-    """
-    uri = resolve(uri)
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
-        return []
-    _reachable(uri)
-    client = _client(uri)
-    places = [one.experiment_id for one in _patiently(client.search_experiments, uri)]
-    wanted, token, found = f"attributes.status = 'FINISHED' and tags.`rlseq.{RESULT}` != ''", None, []
-    while places:
-        page = _patiently(lambda: client.search_runs(places, wanted, page_token=token), uri)  # noqa: B023
-        for run in page:
-            home = Path(tempfile.mkdtemp(dir=folder, prefix=f"{run.info.run_id}-"))
-            try:
-                for name in {one.path for one in client.list_artifacts(run.info.run_id)} & {RESULT, PICTURES}:
-                    client.download_artifacts(run.info.run_id, name, str(home))
-            except Exception as error:         # an artifact deleted by hand is no reason to report nothing
-                print(f"tracking: run {run.info.run_id} has no result to fetch: {_first(error)}", file=sys.stderr)
-            found += sorted((home / RESULT).glob("*.json"))
-        token = page.token
-        if not token:
-            break
-    return found
-
-
-def history(uri: str | None, run_id: str) -> tuple[str, list[dict[str, float]]]:
-    """A run's name and what it said, oldest first: {"step", "time", values}, as the lines of `journal` have it.
-
-    Raises ValueError in one line where there is no such run.
-    """
-    uri = resolve(uri)
-    _reachable(uri)
-    client = _client(uri)
-    run, lines = _patiently(lambda: client.get_run(run_id), uri, tries=1), {}
-    for name in (one for one in run.data.metrics if "/" not in one):            # not pretrain/loss, test-50/accuracy
-        for one in _patiently(lambda: client.get_metric_history(run_id, name), uri):  # noqa: B023
-            lines.setdefault((one.step, one.timestamp), {"step": one.step, "time": one.timestamp / 1000})[name] = one.value
-    return run.info.run_name, [lines[key] for key in sorted(lines)]
-
-
-def _client(uri: str):
-    """An MLflow client that is quiet and tells nobody."""
-    for name, value in (("MLFLOW_DISABLE_TELEMETRY", "true"), ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
-                        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"), ("MLFLOW_LOGGING_LEVEL", "ERROR"),
-                        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")):
-        os.environ.setdefault(name, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from mlflow import MlflowClient  # here, for it takes a second and most commands do without
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with _alone(uri):
-            return _patiently(lambda: MlflowClient(tracking_uri=uri), uri)
-
-
-@contextlib.contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Only one process at a time in here for a SQLite file: MLflow's migrations of a new one break in parallel.
-
-    The lock is a transaction on a file beside it: it works on every system and ends with its process.
-    """
-    if not uri.startswith(SQLITE) or ":memory:" in uri:
-        yield
-        return
-    lock = sqlite3.connect(uri.removeprefix(SQLITE) + ".lock", timeout=300, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        lock.close()
-
-
-def _experiment(client, name: str, uri: str) -> str:
-    """Id of the experiment, created where absent; another process may create it at the same moment."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        artifacts = None
-        if uri.startswith(SQLITE):             # absolute, so that an MLflow started elsewhere finds the files
-            artifacts = (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri()
-        return client.create_experiment(name, artifact_location=artifacts)
-    if found.lifecycle_stage != "active":
-        raise ValueError(f"the MLflow experiment {name!r} was deleted; restore it or set another tracking.experiment")
-    return found.experiment_id
-
-
-def _reachable(uri: str) -> None:
-    """Raises ValueError at once where MLflow itself would retry for minutes."""
-    scheme, host = urlsplit(uri).scheme.split("+")[0], urlsplit(uri).hostname
-    try:
-        if uri.startswith(SQLITE):
-            path = Path(uri.removeprefix(SQLITE))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with sqlite3.connect(path, timeout=30) as database:
-                database.execute("PRAGMA schema_version")
-            database.close()
-        elif scheme in ("http", "https"):
-            urllib.request.urlopen(uri, timeout=10).close()
-        elif scheme in PORTS and host:
-            socket.create_connection((host, urlsplit(uri).port or PORTS[scheme]), timeout=10).close()
-    except urllib.error.HTTPError:
-        return                                 # somebody answers; whether we may enter, MLflow will say
-    except (OSError, sqlite3.Error, ValueError) as error:
-        raise ValueError(f"no MLflow at {uri} ({_first(error)}); start it, set tracking.uri=URI, "
-                         "or record nothing with tracking=none") from None
-
-
-def _patiently(action: Callable[[], T], uri: str | None, tries: int = 6) -> T:
-    """The action's result; tried again while others hold the database. Raises ValueError in one line in the end."""
-    for attempt in range(tries):
-        try:
-            return action()
-        except ValueError:
-            raise
-        except Exception as error:             # MLflow, SQLAlchemy, requests: each has its own family
-            if attempt == tries - 1:
-                raise ValueError(f"MLflow at {uri} fails ({_first(error)}); set tracking.uri=URI, or record nothing "
-                                 "with tracking=none") from error
-            time.sleep(0.1 * 2 ** attempt * (1 + os.getpid() % 10 / 10))
-
-
-def _first(error: BaseException) -> str:
-    """An exception's first line."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+def _now() -> int:
+    return int(time.time() * 1000)

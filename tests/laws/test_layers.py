@@ -10,20 +10,21 @@ from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
     {"memory", "paths", "types", "build", "printable", "schedule", "__init__"},
-    {"text", "reading", "resampling", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts"},
+    {"text", "reading", "resampling", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts",
+     "record"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode"},
     {"algos"},
-    {"batches", "evaluate", "checkpoint", "tracking", "stage", "diagnostics", "train", "exact"},
+    {"batches", "evaluate", "checkpoint", "server", "delivery", "tracking", "stage", "diagnostics", "train", "exact"},
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
      "report_figures", "report_explorer", "report_html", "pictures", "setup",
      "pretrain", "controls", "variants", "comparisons", "experiment", "explorer"},
-    {"run", "report", "predict", "doctor", "lab", "__main__"},   # the commands
+    {"run", "report", "predict", "doctor", "sync", "lab", "__main__"},   # the commands
 )
 APART = {"task": {"nn"}, "tasks": {"nn"}, "nn": {"task", "tasks"}}         # on one floor, but never each other
 FOR_TASKS = FLOORS[0] | FLOORS[1] | {"task"}           # what the folders of tasks/ may see
 DOORS = {                                              # library -> the only files that may import it
-    "hydra": {"run"}, "omegaconf": {"run"}, "mlflow": {"tracking"}, "gymnasium": {"env"}, "transformers": set(),
+    "hydra": {"run"}, "omegaconf": {"run"}, "mlflow": {"server", "delivery"}, "gymnasium": {"env"}, "transformers": set(),
     "sacrebleu": {"rewards/text"}, "rouge_score": {"rewards/rouge"}, "stable_baselines3": set(),
 }
 LONGEST = 300                                          # lines of a file

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlseq import algos, doctor, journal, tasks, tracking, verdicts
+from rlseq import algos, doctor, journal, server, tasks, verdicts
 from rlseq.diagnostics import Probe
 from rlseq.env import SequenceEnv
 from rlseq.nn.policy import Shape, make_policy
@@ -242,7 +242,7 @@ def test_folder_result_and_mlflow_give_the_same_verdicts(sort, tmp_path, monkeyp
     task, policy = sort
     one = train(tmp_path, task, policy(), REINFORCE, updates=8, every=4)
     told = {}
-    monkeypatch.setattr(tracking, "history", lambda uri, run_id: told.update({uri: run_id}) or (
+    monkeypatch.setattr(server, "history", lambda uri, run_id: told.update({uri: run_id}) or (
         "sort/pointer/reinforce/0", journal.read(tmp_path / journal.NAME)))              # as it reads MLflow: its own test
     folder, mlflow = doctor.read(str(tmp_path)), doctor.read("5" * 32, "sqlite:///x")
     assert mlflow.name == "sort/pointer/reinforce/0" and told == {"sqlite:///x": "5" * 32}
@@ -265,8 +265,8 @@ def test_a_bad_run_is_one_line_and_exit_code_2(tmp_path, capsys, make, part):
 
 def test_an_id_that_mlflow_does_not_know_is_told_with_where_to_look(monkeypatch, capsys):
     def missing(uri, run_id):
-        raise ValueError(f"MLflow at {uri} fails (not found); set tracking.uri=URI, or record nothing with tracking=none")
-    monkeypatch.setattr(tracking, "history", missing)
+        raise ValueError(f"MLflow at {uri} fails (not found)")
+    monkeypatch.setattr(server, "history", missing)
     assert doctor.main(["5" * 32, "--tracking-uri", "sqlite:///x"]) == 2
     assert capsys.readouterr().err == (f"rlseq.doctor: no run {'5' * 32}: MLflow at sqlite:///x fails (not found); another "
                                        "MLflow is named by --tracking-uri URI\n")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
 
-from rlseq import tracking
+from rlseq import server
 from rlseq.report import main, main_table
 from rlseq.report_groups import Judge, groups
 from rlseq.report_svg import ticks
@@ -183,7 +183,7 @@ def test_results_from_mlflow_join_those_of_the_folder_once(tmp_path, monkeypatch
         (home / "1" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"1" * 50)     # outside the run's pictures
         return [Path(shutil.copytree(write(one, one.rows, elsewhere).parent, home / name / "result"), "0.json")
                 for one, name in ((again, "1"), (run("reinforce"), "2"))]
-    monkeypatch.setattr(tracking, "finished_results", fetched)
+    monkeypatch.setattr(server, "finished_results", fetched)
     assert main(["--results", str(folder), "--tracking-uri", "http://server", "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "leaderboard.md").read_text()
     assert "2 results" in capsys.readouterr().out and "| mle continued | pointer | 1 | 65.0 " in text   # 130 of 200
