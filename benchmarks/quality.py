@@ -27,10 +27,10 @@ def lines(root: Path) -> list[dict[str, object]]:
     """One line an algorithm, of the newest version of the task; `seconds` is pretraining and fine-tuning together, and
     `seconds_to_90` when dev (n = 5..50) first showed 90 %."""
     versions = sorted((root / "results").glob("hull-v*"), key=lambda path: int(path.name.split("-v")[1]))
-    folders = sorted(path for path in versions[-1].glob("pointer/*") if path.is_dir()) if versions else []
+    folders = sorted(path for path in versions[-1].glob("pointer_relative/*") if path.is_dir()) if versions else []
     found = [one for one in map(line, folders) if one]
     nothing = {"workload": "quality", "name": "rlseq-mle", "value": None, "unit": "%", "repetitions": 0,
-               "missing": "no finished run in results/hull-v*/pointer; run python -m benchmarks quality --train"}
+               "missing": "no finished run in results/hull-v*/pointer_relative; run python -m benchmarks quality --train"}
     return found or [nothing]
 
 

@@ -22,13 +22,15 @@ class Sizes:
     """What a policy must know of a task. Ids when `source_ids` > 0, else float features.
 
     `vocabulary` counts the output words, STOP among them (0 for pure pointers); `shared` says that source ids and
-    output words are one vocabulary, so that embeddings may be tied.
+    output words are one vocabulary, so that embeddings may be tied; `plane`, that the first two features are a point's
+    coordinates in the plane.
     """
 
     source_ids: int = 0
     features: int = 0
     vocabulary: int = 0
     shared: bool = False
+    plane: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,12 @@ def task_for(name: str, head: str) -> Task:
     return tasks.make(name, {"head": head})
 
 
+def fits(options: dict[str, object], task: str) -> bool:
+    """Whether a YAML of conf/policy fits a task."""
+    head = options["head"]
+    return head in tasks.task_class(task).heads and (options.get("pointing") != "relative" or task_for(task, head).sizes.plane)
+
+
 def tiny_shape(options: dict[str, object]) -> Shape:
     """A policy's YAML at a width that a law can afford; what is not width stays as it is."""
     known = {one.name for one in fields(Shape)}

@@ -1,5 +1,7 @@
 """Heads: they alone know what an action means. Vocabulary, pointer and copy differ in this file only."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from .attention import Attention, Kind, fold, read, weights
 from .encoders import Memory, Words
 from .linear import Linear, product
 from .softmax import chosen
+from .turning import Turning
 
 CHUNK = 2**23      # most numbers of a [rows, A] block of logits; larger scorings are cut, and recomputed backward
 
@@ -41,7 +44,9 @@ def _judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor
 
 
 class Head(nn.Module):
-    """What every head offers; `keys` is what it projects once per source."""
+    """What every head offers; `keys` is what it projects once per source. One that `looks_back` is told the actions before."""
+
+    looks_back = False
 
     def keys(self, memory: Memory) -> Tensor | None:
         """[B, S, H] for heads that look at the source."""
@@ -51,32 +56,34 @@ class Head(nn.Module):
         """Actions [N, T] -> the vectors [N, T, H] that the decoder is fed."""
         raise TypeError(f"{type(self).__name__} must define embed()")
 
-    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
-        """Decoder states [N, T, H] -> unnormalised log-probabilities [N, T, A]."""
+    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
+        """Decoder states [N, T, H], and for a head that `looks_back` what was `named` [N, T, 3] -> unnormalised
+        log-probabilities [N, T, A]."""
         raise TypeError(f"{type(self).__name__} must define logits()")
 
-    def attention(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor | None:
+    def attention(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor | None:
         """Where the head itself points [N, T, S], if it does."""
         return None
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0) -> Scores:
+              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0,
+              said: Tensor | None = None) -> Scores:
         """Log-probability of the actions taken [N, T]; with `detail` their entropy and smoothing term as well.
 
         `foreseen` [N, T] is what its gradient will be up to a factor, for heads that can use that; logits are divided
-        by `temperature`.
+        by `temperature`; `said` as in `logits`.
         """
         columns = max(1, CHUNK // max(1, states.shape[0] * memory.batch.num_actions))
         parts = []
         for start in range(0, actions.shape[1], columns):
             cut = slice(start, start + columns)
 
-            def part(states, actions, legal):
-                logp = log_probabilities(tempered(self.logits(states, memory, keys), temperature), legal)
+            def part(states, actions, legal, said):
+                logp = log_probabilities(tempered(self.logits(states, memory, keys, said), temperature), legal)
                 return _judged(logp, actions, legal) if detail else (
                     logp.gather(-1, actions.unsqueeze(-1)).squeeze(-1),)
 
-            given = (states[:, cut], actions[:, cut], None if legal is None else legal[:, cut])
+            given = (states[:, cut], actions[:, cut], *(None if one is None else one[:, cut] for one in (legal, said)))
             whole = columns >= actions.shape[1]
             parts.append(part(*given) if whole else checkpoint(part, *given, use_reentrant=False))
         found = [torch.cat(column, 1) for column in zip(*parts)]
@@ -96,11 +103,12 @@ class Vocabulary(Head):
     def embed(self, actions: Tensor, memory: Memory) -> Tensor:
         return self.words(actions)
 
-    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
+    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
         return product(states, self.words.weight, self.bias)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0) -> Scores:
+              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0,
+              said: Tensor | None = None) -> Scores:
         """As every head, but in blocks and without padding: only real steps meet the vocabulary."""
         real = mask.flatten().nonzero().squeeze(1)
         states, actions, legal, foreseen = (None if one is None else one.flatten(0, 1).index_select(0, real)
@@ -112,11 +120,16 @@ class Vocabulary(Head):
 
 
 class Pointer(Head):
-    """Points at a source position: action i means position i - 1, action 0 a learned STOP (Vinyals et al. 2015)."""
+    """Points at a source position: action i means position i - 1, action 0 a learned STOP (Vinyals et al. 2015).
 
-    def __init__(self, kind: Kind, width: int) -> None:
+    With pointing "relative" it is bilinear, and told besides how points of the plane lie as seen from those named last.
+    """
+
+    def __init__(self, kind: Kind | Literal["relative"], width: int) -> None:
         super().__init__()
-        self.point = Attention(kind, width)
+        self.looks_back = kind == "relative"
+        self.point = Attention("bilinear" if self.looks_back else kind, width)
+        self.turning = Turning(width) if self.looks_back else None
         self.stop = nn.Parameter(torch.randn(2, width) / width**0.5)     # as a thing to point at, as a thing fed
 
     def keys(self, memory: Memory) -> Tensor:
@@ -130,13 +143,18 @@ class Pointer(Head):
         found = F.embedding(place, memory.states.flatten(0, 1)).view(*actions.shape, -1)
         return torch.where((actions == STOP).unsqueeze(-1), self.stop[1].to(found.dtype), found)
 
-    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
-        energy = self.point(states, keys)                                                  # [N, T, S + 1]
+    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
+        energy = self._energy(states, memory, keys, said)                                  # [N, T, S + 1]
         open_ = F.pad(memory.mask, (1, 0), value=True).unsqueeze(1)
         return fold(energy, len(open_)).masked_fill(~open_, NEVER).view(energy.shape)
 
-    def attention(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
-        return weights(self.point(states, keys)[..., 1:], memory.mask)
+    def attention(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
+        return weights(self._energy(states, memory, keys, said)[..., 1:], memory.mask)
+
+    def _energy(self, states: Tensor, memory: Memory, keys: Tensor, said: Tensor | None) -> Tensor:
+        """[N, T, S + 1], padding not yet closed."""
+        energy = self.point(states, keys)
+        return energy if self.turning is None else energy + self.turning(states, said, memory.batch.source[..., :2])
 
 
 class Copy(Head):
@@ -176,7 +194,7 @@ class Copy(Head):
         gate = self.gate(torch.cat([states, read(attention, memory.states)], -1)).squeeze(-1).to(attention.dtype)
         return F.logsigmoid(gate), F.logsigmoid(-gate), attention
 
-    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
+    def logits(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
         write, copy, attention = self._parts(states, memory, keys)
         rows, steps, _ = attention.shape
         actions, problems = memory.batch.num_actions, len(memory.mask)
@@ -188,7 +206,8 @@ class Copy(Head):
         return mixed.clamp(min=1e-37).log().masked_fill(mixed == 0, NEVER)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0) -> Scores:
+              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0,
+              said: Tensor | None = None) -> Scores:
         """The mixture of the actions taken alone, without an [N, T, A] scatter unless legality, detail or temperature ask."""
         if legal is not None or detail or temperature != 1.0:
             return super().score(states, memory, keys, actions, mask, legal, detail, None, temperature)
@@ -201,5 +220,5 @@ class Copy(Head):
         copied = copied.clamp(min=1e-37).log().masked_fill(copied == 0, NEVER) + copy
         return Scores(torch.logaddexp(words, copied))
 
-    def attention(self, states: Tensor, memory: Memory, keys: Tensor | None) -> Tensor:
+    def attention(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
         return self._parts(states, memory, keys)[2]

@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..types import Batch, Rollout, Scores, Sizes
+from ..types import STOP, Batch, Rollout, Scores, Sizes
 from .attention import Kind
 from .decoders import Keys, Past, RecurrentDecoder, TransformerDecoder
 from .encoders import Memory, Positions, RecurrentEncoder, Source, TransformerEncoder
 from .heads import Copy, Head, Pointer, Vocabulary, allowed, log_probabilities, tempered
+from .turning import also_named, named
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Shape:
     dropout: float = 0.1
     positions: Positions = "sinusoidal"      # of a Transformer's source; "none" for sets
     attention: Kind = "additive"             # of a recurrent decoder
-    pointing: Kind = "bilinear"              # of a pointer or copy head
+    pointing: Kind | Literal["relative"] = "bilinear"      # of a pointer or copy head; "relative" for points of the plane
     bidirectional: bool = True
     summary: Literal["last", "mean"] = "last"
     tied: bool = True                        # output words share the embedding; the source too where ids are shared
@@ -43,6 +44,8 @@ class Shape:
             raise ValueError(f"policy.dropout={self.dropout} must lie in [0, 1)")
         if self.pointing == "none" and self.head != "vocabulary":
             raise ValueError(f"policy.pointing=none, but a {self.head} head must point; take dot, bilinear, additive or cosine")
+        if self.pointing == "relative" and self.head != "pointer":
+            raise ValueError(f"policy.pointing=relative is of a pointer head, not of a {self.head} head")
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ class State:
     k: int
     axis: int                 # of the rows in the past's tensors
     place: int | Tensor = 0   # actions taken so far; a tensor [1] where shapes are fixed
+    said: Tensor | None = None        # [N, 3], what was `named`, for a head that looks back
 
     def select(self, rows: Tensor) -> State:
         """The same problems continued from other rows [N]; a row may only take the past of its own problem's rows."""
-        return replace(self, past=tuple(part.index_select(self.axis, rows) for part in self.past))
+        said = None if self.said is None else self.said.index_select(0, rows)
+        return replace(self, past=tuple(part.index_select(self.axis, rows) for part in self.past), said=said)
 
     def narrow(self, problems: Tensor, rows: Tensor) -> State:
         """Some problems [B'] continued with some of their rows, as many for each [B'*k']."""
@@ -96,11 +101,13 @@ class Policy(nn.Module):
         `attend` the attention [N, T, S]: the head's own if it points, else the decoder's (None if there is none);
         `foreseen` and `temperature` as in `Head.score`.
         """
-        states, attention, head_keys = self._decode(memory, actions if fed is None else fed, mask, attend)
-        scores = self.head.score(states, memory, head_keys, actions, mask, legal, detail, foreseen, temperature)
+        fed = actions if fed is None else fed
+        states, attention, head_keys = self._decode(memory, fed, mask, attend)
+        said = named(fed) if self.head.looks_back else None
+        scores = self.head.score(states, memory, head_keys, actions, mask, legal, detail, foreseen, temperature, said)
         scores = replace(scores, states=states)
         if attend:
-            own = self.head.attention(states, memory, head_keys)
+            own = self.head.attention(states, memory, head_keys, said)
             scores = replace(scores, attention=attention if own is None else own)
         return scores
 
@@ -125,13 +132,14 @@ class Policy(nn.Module):
     def log_probs(self, memory: Memory, actions: Tensor, legal: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Log-probabilities of all actions at every step [N, T, A]: exact, and large where A is a vocabulary."""
         states, _, head_keys = self._decode(memory, actions, None, False)
-        return log_probabilities(tempered(self.head.logits(states, memory, head_keys), temperature), legal)
+        said = named(actions) if self.head.looks_back else None
+        return log_probabilities(tempered(self.head.logits(states, memory, head_keys, said), temperature), legal)
 
     def start(self, memory: Memory, k: int) -> State:
         """N = B*k rows before their first action."""
-        keys = tuple(one.contiguous() for one in self.decoder.keys(memory))
-        return State(memory, keys, self.head.keys(memory), self.decoder.start(memory, k), k,
-                     self.decoder.ROWS)
+        keys, rows = tuple(one.contiguous() for one in self.decoder.keys(memory)), len(memory.mask) * k
+        said = torch.full((rows, 3), STOP, device=memory.mask.device) if self.head.looks_back else None
+        return State(memory, keys, self.head.keys(memory), self.decoder.start(memory, k), k, self.decoder.ROWS, said=said)
 
     def with_room(self, state: State, room: int) -> State:
         """The state before the first action in shapes that `room` steps do not change."""
@@ -145,19 +153,22 @@ class Policy(nn.Module):
 
     def logits(self, state: State, action: Tensor | None, legal: Tensor | None = None) -> tuple[Tensor, State]:
         """As `step`, but log pi without its normalisation: log pi = logits.log_softmax(-1)."""
-        memory = state.memory
+        memory, said = state.memory, state.said
         if action is None:
             fed = self.first.expand(len(memory.mask) * state.k, -1).to(memory.states.dtype)
         else:
             fed = self.head.embed(action.unsqueeze(1), memory).squeeze(1)
+            said = None if said is None else also_named(said, action)
         states, past = self.decoder.step(fed, memory, state.keys, state.past, state.place)
-        logits = self.head.logits(states.unsqueeze(1), memory, state.head_keys).squeeze(1)
-        return allowed(logits, legal), replace(state, past=past, place=state.place + 1)
+        logits = self.head.logits(states.unsqueeze(1), memory, state.head_keys, None if said is None else said.unsqueeze(1))
+        return allowed(logits.squeeze(1), legal), replace(state, past=past, place=state.place + 1, said=said)
 
 
 def make_policy(sizes: Sizes, shape: Shape) -> Policy:
     """A fresh policy of a given shape for a task of given sizes."""
     width, inner = shape.width, shape.feedforward or 4 * shape.width
+    if shape.pointing == "relative" and not sizes.plane:
+        raise ValueError("policy.pointing=relative needs points of the plane, as task=hull has them; take pointing=bilinear")
     source = Source(sizes, width, shape.positions if shape.encoder == "transformer" else "none", shape.dropout)
     if shape.encoder == "transformer":
         encoder = TransformerEncoder(width, shape.encoder_layers, shape.heads, inner, shape.dropout)

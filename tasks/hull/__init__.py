@@ -55,7 +55,7 @@ class Task(Base):
 
     @property
     def sizes(self) -> Sizes:
-        return Sizes(features={"coordinates": 2, "polar": 7, "fourier": 26}[self.features])
+        return Sizes(features={"coordinates": 2, "polar": 7, "fourier": 26}[self.features], plane=True)
 
     @cached_property
     def fingerprint(self) -> str:

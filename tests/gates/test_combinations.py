@@ -4,12 +4,12 @@ from itertools import cycle, islice
 
 import hydra
 import pytest
-import yaml
 from omegaconf import OmegaConf
 
 from rlseq import algos, build, experiment, tasks
 from rlseq.paths import CONF
 from rlseq.run import checked, choices
+from tests.toys import configured, fits
 
 SHARED = ("summarization", "translation")                # slow and much alike: each algorithm runs on one of the two
 BLIND = {"fixed": {"attention_reg", "coverage"}}         # no attention to regularise: refused, as tests/unit/test_run.py holds
@@ -20,9 +20,7 @@ def pairs() -> list[tuple[str, str, str]]:
     at least once."""
     found = []
     for task in tasks.names():
-        heads = tasks.task_class(task).heads
-        policies = [name for name in choices("policy")
-                    if yaml.safe_load((CONF / "policy" / f"{name}.yaml").read_text())["head"] in heads]
+        policies = [name for name, options in configured("policy").items() if fits(options, task)]
         algorithms = choices("algo")[SHARED.index(task)::2] if task in SHARED else choices("algo")
         wanted = max(len(policies), len(algorithms))
         for policy, algo in zip(islice(cycle(policies), wanted), islice(cycle(algorithms), wanted), strict=True):

@@ -13,19 +13,19 @@ from rlseq.env import SequenceEnv, through_stop
 from rlseq.nn import heads
 from rlseq.nn.policy import Shape, State
 from rlseq.types import STOP, Batch, Sizes
-from tests.toys import TINY, configured, gradient, task_for, tiny_policy, tiny_shape
+from tests.toys import TINY, configured, fits, gradient, task_for, tiny_policy, tiny_shape
 
 DECODERS = [{"decoder": "transformer"}, {"decoder": "gru", "attention": "none"}, {"decoder": "gru", "attention": "additive"},
             *({"decoder": "lstm", "attention": kind} for kind in ("none", "dot", "bilinear", "additive", "cosine"))]
 ENCODERS = [{"encoder": "transformer"}, {"encoder": "transformer", "positions": "none"}, {"encoder": "lstm"},
             {"encoder": "gru", "bidirectional": False, "summary": "mean"}]
 HEADS = [{"head": "vocabulary"}, {"head": "pointer"}, {"head": "copy"}, {"head": "pointer", "pointing": "additive"},
-         {"head": "copy", "pointing": "cosine"}]
+         {"head": "copy", "pointing": "cosine"}, {"head": "pointer", "pointing": "relative"}]
 # Every pair of an encoder, a decoder (with its attention) and a head meets; encoder and head never see each other else.
 COMBINATIONS = [{**ENCODERS[(d + h) % len(ENCODERS)], **decoder, **head}
                 for d, decoder in enumerate(DECODERS) for h, head in enumerate(HEADS)]
 YAMLS = [(policy, task) for policy, options in configured("policy").items() for task in tasks.names()
-         if options["head"] in tasks.task_class(task).heads]
+         if fits(options, task)]
 
 
 def toy_batch(head):
@@ -58,7 +58,7 @@ def toy_legal(batch, actions):
 
 
 def toy(options):
-    sizes = Sizes(features=2) if options["head"] == "pointer" else Sizes(source_ids=6, vocabulary=6, shared=True)
+    sizes = Sizes(features=2, plane=True) if options["head"] == "pointer" else Sizes(source_ids=6, vocabulary=6, shared=True)
     batch = toy_batch(options["head"])
     policy = tiny_policy(Shape(**{"dropout": 0.0, **TINY, **options}), sizes)
     return policy, batch, toy_legal

@@ -140,9 +140,9 @@ def test_quality_reads_the_newest_version_and_counts_pretraining(tmp_path):
             "after": {"test-50": {"metrics": {"accuracy": {"score": score}}}}, "cost": {"seconds": 20.0},
             "pretrained": {"cost": {"seconds": 300.0}},
             "curve": [{"stage": "pretrain", "seconds": 200.0, "dev": 80.0}, {"stage": "mle", "seconds": 10.0, "dev": 91.0}]}))
-    run("hull-v2/pointer/mle", 50.0, 0)
-    run("hull-v10/pointer/mle", 90.0, 0)
-    run("hull-v10/pointer/mle", 92.0, 1)
+    run("hull-v2/pointer_relative/mle", 50.0, 0)
+    run("hull-v10/pointer_relative/mle", 90.0, 0)
+    run("hull-v10/pointer_relative/mle", 92.0, 1)
     found, = quality.lines(tmp_path)
     assert (found["name"], found["value"], found["seconds"], found["seconds_to_90"]) == ("rlseq-mle", 91.0, 320.0, 310.0)
     assert "91.0 % in 320 s, reached" in table(quality.QUALITY, [found], full=True)

@@ -15,10 +15,10 @@ from rlseq.nn import graphs, lstm
 from rlseq.nn.graphs import StepGraph
 from rlseq.nn.policy import Shape
 from rlseq.types import STOP
-from tests.toys import TINY, Table, configured, loaded, task_for, tiny_policy, tiny_shape
+from tests.toys import TINY, Table, configured, fits, loaded, task_for, tiny_policy, tiny_shape
 
 PAIRS = [(name, task) for name, options in configured("policy").items()
-         for task in (["sort", "hull"] if options["head"] == "pointer" else ["sort"])]
+         for task in ("sort", "hull") if fits(options, task)]
 
 
 class Recorded(TorchDispatchMode):

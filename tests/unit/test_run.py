@@ -70,7 +70,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, part, monkeypatc
 def test_a_smoke_run_writes_a_result_a_checkpoint_a_picture_and_a_report(tmp_path):
     code, said, errors = command(tmp_path, "task=hull", "algo=reinforce", "plan=smoke", "compare=mle")
     assert code == 0, errors
-    home = tmp_path / "runs/smoke/hull-v0/pointer"
+    home = tmp_path / "runs/smoke/hull-v0/pointer_relative"
     result = json.loads((home / "reinforce/0.json").read_text())
     assert result["cost"]["updates"] == 4 and result["cost"]["sampled_tokens"] > 0
     assert (home / "reinforce/0.png").stat().st_size > 10_000 and (home / "mle/0.json").is_file()
