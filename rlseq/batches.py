@@ -55,23 +55,32 @@ class Batches:
         return [self._shuffled(*divmod(first + i, count)) for i in range(number)]
 
     def _shuffled(self, epoch: int, place: int) -> int:
-        if self.order[0] != epoch:
-            self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.examples)))
-        return int(self.order[1][place])
+        order = self.order                     # held here, for another thread may put the next epoch's in its place
+        if order[0] != epoch:
+            order = self.order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.examples)))
+        return int(order[1][place])
 
-    def _cut(self, pool: int) -> list[list]:
-        drawn = items(self.examples, self._indices(pool * POOL * self.size, POOL * self.size))
-        drawn.sort(key=self.task.length)
+    def numbers(self, step: int) -> list[int]:
+        """Where the examples of a step stand in the training split; drawn again to find out."""
+        pool, place = divmod(step, POOL)
+        return self._cut(pool, numbered=True)[place]
+
+    def _cut(self, pool: int, numbered: bool = False) -> list[list]:
+        """The batches of a pool, or the numbers of their examples."""
+        indices = self._indices(pool * POOL * self.size, POOL * self.size)
+        drawn = items(self.examples, indices)
+        lengths = [self.task.length(one) for one in drawn]
+        order = sorted(range(len(drawn)), key=lengths.__getitem__)
         if self.by_tokens:
-            ends = np.cumsum([self.task.length(one) for one in drawn])
+            ends = np.cumsum([lengths[i] for i in order])
             edges = np.searchsorted(ends, ends[-1] * np.arange(1, POOL) / POOL) + 1
             edges = np.clip(edges, np.arange(1, POOL), len(drawn) - POOL + np.arange(1, POOL))
             edges = np.maximum.accumulate(edges)
         else:
             edges = np.arange(1, POOL) * self.size
-        cuts = [list(part) for part in (drawn[a:b] for a, b in zip([0, *edges], [*edges, len(drawn)], strict=True))]
-        order = np.random.default_rng([self.seed, pool, 1]).permutation(POOL)
-        return [cuts[i] for i in order]
+        chosen = indices if numbered else drawn
+        cuts = [[chosen[i] for i in order[a:b]] for a, b in zip([0, *edges], [*edges, len(drawn)], strict=True)]
+        return [cuts[i] for i in np.random.default_rng([self.seed, pool, 1]).permutation(POOL)]
 
 
 class Ahead:
@@ -84,13 +93,21 @@ class Ahead:
         self.batches, self.stop, self.stride = batches, stop, stride
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self.drawn: tuple[int, Future] | None = None
+        self.given: tuple[int, Sequence] = (0, ())
 
     def __call__(self, step: int) -> Sequence:
         if self.drawn is None or self.drawn[0] != step:
             self.drawn = (step, self.thread.submit(self.batches, step))
         found, after = self.drawn[1].result(), step + self.stride
+        self.given = (step, found)
         self.drawn = (after, self.thread.submit(self.batches, after)) if after < self.stop else None
         return found
+
+    def whence(self, example: object) -> str:
+        """Where an example of the batch last given stands, for a message."""
+        step, found = self.given
+        place = next((i for i, one in enumerate(found) if one is example), None)
+        return "an example of train" if place is None else f"train example {self.batches.numbers(step)[place]}"
 
     def close(self) -> None:
         """Draw no more."""

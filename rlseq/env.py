@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import gymnasium
@@ -15,6 +16,7 @@ from torch import Tensor
 from . import tasks
 from .task import Task
 from .types import STOP, Batch
+from .worth import Asked
 
 Earned = Literal["own", "constant", "shuffled"]      # the task's reward, or what stands in for it in a control
 
@@ -59,9 +61,15 @@ class SequenceEnv(VectorEnv):
         self.task, self.device, self.static, self.reward = task, torch.device(device), static, reward
         self.problems = self.num_envs = problems
         self.spent = 0.0                             # seconds in rewards; whoever reads them sets them back
+        self.whence: Callable[[object], str] | None = None     # a raw problem -> "train example 17", for messages
+        self.looks_late = self.device.type == "cuda"           # whether rewards are finite: nobody waits for a GPU to say so
+        self.owed: list[tuple[Asked, Tensor, str]] = []        # rewards yet to be looked at
 
     def load(self, batch: Batch) -> None:
-        """Take the problems that are answered next."""
+        """Take the problems that are answered next. Raises ValueError where a reward to the last ones was not finite."""
+        while self.owed:
+            asked, found, part = self.owed.pop()
+            asked.finite(found, part)
         self.batch = batch.to(self.device)
         self.horizon = self.task.horizon(self.batch)
         self.begin(1)
@@ -126,19 +134,30 @@ class SequenceEnv(VectorEnv):
         return self.actions[:, :self.steps], self.mask[:, :self.steps]
 
     def worth(self, actions: Tensor, mask: Tensor) -> Tensor:
-        """Reward of whole answers [N, T] to the loaded problems -> [N]; in a control, what stands in for it."""
-        start = time.perf_counter()
-        found = self.dealt(self.task.reward(self.batch, actions, mask).float())
+        """Reward of whole answers [N, T] to the loaded problems -> [N]; in a control, what stands in for it.
+
+        Raises ValueError in one line for whatever the task's code does wrong; on a GPU, that a number is not finite is said
+        when the next problems are loaded, for nobody waits here.
+        """
+        start, asked = time.perf_counter(), Asked(self.task, self.batch, actions, mask, self.whence)
+        found = self.dealt(self._finite(asked, asked.reward(), "reward"))
         self.spent += time.perf_counter() - start
         return found
 
     def prefix_worth(self, actions: Tensor, mask: Tensor) -> Tensor:
         """Worth of every prefix of answers [N, T] -> [N, T]; in a control, what stands in for it (a constant says nothing of
-        an answer before its end)."""
-        start = time.perf_counter()
-        found = self.dealt(self.task.prefix_reward(self.batch, actions, mask))
+        an answer before its end). Raises as `worth`."""
+        start, asked = time.perf_counter(), Asked(self.task, self.batch, actions, mask, self.whence)
+        found = self.dealt(self._finite(asked, asked.prefix_reward(), "prefix_reward"))
         self.spent += time.perf_counter() - start
         return torch.zeros_like(found) if self.reward == "constant" else found
+
+    def _finite(self, asked: Asked, found: Tensor, part: str) -> Tensor:
+        if self.looks_late:
+            self.owed.append((asked, found, part))
+        else:
+            asked.finite(found, part)
+        return found
 
     def dealt(self, rewards: Tensor) -> Tensor:
         """Rewards [N, ...] of answers as the learner gets them: as they are, all 1, or each row another answer's.
@@ -237,7 +256,7 @@ class AnswerEnv(gymnasium.Env):
         self.prefix = torch.cat([self.prefix, torch.tensor([[int(action)]])], 1)
         stopped = int(action) == STOP
         ended = stopped or self.prefix.shape[1] == self.horizon
-        reward = float(self.task.reward(self.batch, self.prefix, through_stop(self.prefix))[0]) if ended else 0.0
+        reward = float(Asked(self.task, self.batch, self.prefix, through_stop(self.prefix)).reward()[0]) if ended else 0.0
         return self._observe(), reward, stopped, ended and not stopped, {"illegal": False}
 
     def render(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from .decode import beam, check_sampling, greedy, sample
 from .env import SequenceEnv
 from .nn.policy import Policy
 from .task import Mean, Metric, Task
+from .worth import Asked
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,13 @@ def evaluate(policy: Policy, task: Task, split: str, device: torch.device, decod
     found: dict[str, list[np.ndarray]] = {name: [] for name in [*wanted, "reward"]}
     shown = []
     for start in range(0, len(order), size):
-        env.load(task.collate([examples[i] for i in order[start:start + size]]))
+        part = {i: examples[i] for i in order[start:start + size]}
+        env.whence = partial(_standing, split, part)
+        env.load(task.collate(list(part.values())))
         rollout = decoding(policy, env)
+        asked = Asked(task, env.batch, rollout.actions, rollout.mask, env.whence)
         for name, metric in wanted.items():
-            found[name].append(metric.rows(env.batch, rollout.actions, rollout.mask))
+            found[name].append(asked.statistics(name, metric))
         reward = rollout.reward.sum(1).double().cpu().numpy()
         found["reward"].append(np.stack([reward, np.ones_like(reward)], 1))
         shown += [(i, {"text": task.show(env.batch, rollout.actions, row), "reward": round(float(reward[row]), 4)})
@@ -89,6 +94,11 @@ def evaluate(policy: Policy, task: Task, split: str, device: torch.device, decod
     rows = {name: np.concatenate(parts)[back] for name, parts in found.items()}
     scores = {name: measure(task, name).score(one.sum(0)) for name, one in rows.items()}
     return Evaluation(split, rows, scores, [one for _, one in sorted(shown, key=lambda pair: pair[0])])
+
+
+def _standing(split: str, part: Mapping[int, object], example: object) -> str:
+    """Where an example stands, by its number in the split, if it is of this part of it."""
+    return next((f"{split} example {i}" for i, one in part.items() if one is example), f"an example of {split}")
 
 
 def _ordered(task: Task, split: str, limit: int) -> tuple[Sequence, list[int]]:

@@ -21,6 +21,7 @@ from .nn.policy import Policy
 from .task import Task
 from .train import seed_step
 from .types import STOP, Batch, Rollout
+from .worth import Asked
 
 LONGEST_ANSWER, LONGEST_SOURCE = 80, 400       # steps and source positions that are kept
 FAINT, MOST = 0.02, 12                         # of a step's map: weights below FAINT are dropped, at most MOST are kept
@@ -114,7 +115,7 @@ def prefix_worth(task: Task, batch: Batch, actions: Tensor) -> Tensor:
     rows, steps = actions.shape
     kept = torch.ones(steps, steps, dtype=torch.bool, device=actions.device).tril()        # prefix t keeps actions 0..t
     prefixes = (actions.unsqueeze(1) * kept).flatten(0, 1)                                 # [N * T, T]; STOP is 0
-    return task.reward(batch, prefixes, through_stop(prefixes)).view(rows, steps)
+    return Asked(task, batch, prefixes, through_stop(prefixes)).reward().view(rows, steps)
 
 
 def _positions(actions: Tensor) -> list[int]:

@@ -23,7 +23,8 @@ FORMAT = 1
 STAGES = ("before", "after")
 COST = ("updates", "sampled_tokens", "scored_tokens", "seconds")
 # parts of a configuration that say where and how watched a run was, not what was computed
-CIRCUMSTANCES = ("seed", "compare", "device", "cuda_graphs", "tracking", "results", "runs", "controls", "beams")
+CIRCUMSTANCES = ("seed", "compare", "device", "cuda_graphs", "tracking", "results", "runs", "controls", "beams",
+                 "reward_limit")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .build import nearest
 from .paths import CONF
+from .patience import limited
 
 APPLIED = ("recipe", "tuned", "sized", "limit")      # groups that task, algo, experiment and plan choose
 LITERAL = ("task.path", "pretrained", "results", "runs", "tracking.uri")     # their commas and braces are no grammar
@@ -108,7 +109,8 @@ def launch(config: DictConfig) -> None:
 
         chosen = HydraConfig.get().runtime.choices
         names = {group: str(chosen[group]) for group in GROUPS if group in chosen}
-        experiment.run(composed(config), names, baselines(config, names["algo"]))
+        with limited(config.reward_limit):
+            experiment.run(composed(config), names, baselines(config, names["algo"]))
 
 
 @contextmanager

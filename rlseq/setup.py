@@ -19,7 +19,7 @@ from .task import Task
 from .train import Stage, precision_context, seed_step
 
 KEYS = ("policy", "task", "algo", "plan", "tracking", "seed", "device", "precision", "pretrained", "compare", "results",
-        "runs", "tests", "decode", "cuda_graphs", "controls", "beams")
+        "runs", "tests", "decode", "cuda_graphs", "controls", "beams", "reward_limit")
 
 
 @dataclass(frozen=True)
