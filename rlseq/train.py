@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from . import dist, journal, memory
 from .algos import Algorithm
@@ -21,6 +20,7 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .diagnostics import Probe, gradient_signal, weighing
 from .env import SequenceEnv
 from .nn.policy import Policy
+from .progress import progress
 from .stage import Cost, Stage
 from .types import Rollout
 
@@ -100,9 +100,9 @@ class Trainer:
         kind = "pretrain" if self.name == "pretrain" else "finetune"        # all algorithms see the same problems
         stop = min(stage.updates, until or stage.updates)
         batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind))
-        with closing(Ahead(batches, stop, self.algorithm.passes)) as ahead, tqdm(
-                total=stage.updates, initial=self.cost.updates, desc=self.name, unit="update", disable=dist.rank() > 0,
-                dynamic_ncols=True, mininterval=1.0) as bar:
+        with closing(Ahead(batches, stop, self.algorithm.passes)) as ahead, progress(
+                stage.updates, self.name, "update", self.cost.updates, shown=dist.rank() == 0) as bar:
+            self.env.whence = ahead.whence
             while self.cost.updates < stop:
                 before = self.cost.updates
                 found = self.update(ahead)

@@ -1,0 +1,14 @@
+"""The bar on the terminal that says how far a stretch of work is."""
+
+from time import monotonic
+
+from tqdm import tqdm
+
+
+def progress(total: int, name: str, unit: str, done: int = 0, shown: bool = True) -> tqdm:
+    """A bar to `update` and `close`; its speed and remaining time come from a clock that never jumps, unlike tqdm's own."""
+    bar = tqdm(total=total, initial=done, desc=name, unit=unit, disable=not shown, dynamic_ncols=True, mininterval=1.0,
+               miniters=1)                                   # 1, or tqdm's monitor would compare the two clocks
+    bar._time = monotonic
+    bar.start_t = bar.last_print_t = monotonic()
+    return bar
