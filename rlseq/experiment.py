@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import yaml
 
-from . import __version__, controls, dist, results, stats, tracking
+from . import __version__, controls, dist, locks, results, stats, tracking
 from .checkpoint import read_checkpoint
 from .diagnostics import Probe
 from .env import SequenceEnv
@@ -80,11 +80,24 @@ def least_gain(setup: Setup, pretrained: Pretrained, mle: results.Result | None,
 
 def _done(setup: Setup, pretrained: Pretrained, weights: bool = False) -> results.Result:
     """The result of a configuration, taken from its file or made; with `weights` its checkpoint must lie there too."""
-    lies = not weights or (checkpoint_folder(setup, pretrained) / "model.json").is_file()
-    return (finished(setup, pretrained) if lies else None) or finetune(setup, pretrained)
+    folder = checkpoint_folder(setup, pretrained)
+
+    def written() -> results.Result | None:
+        return finished(setup, pretrained) if not weights or (folder / "model.json").is_file() else None
+    found = written()
+    if found is None:
+        with locks.alone(folder, setup.device):              # another job of a sweep may be making it
+            found = written() or _finetune(setup, pretrained)
+    return found
 
 
 def finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> results.Result:
+    """Fine-tune as `_finetune` does; jobs of the same configuration wait for each other."""
+    with locks.alone(checkpoint_folder(setup, pretrained), setup.device):
+        return _finetune(setup, pretrained, mle)
+
+
+def _finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> results.Result:
     """Fine-tune from the checkpoint, evaluate, write the result and record it.
 
     `mle` is the folder of MLE continued where samples are to be compared with its own.
@@ -167,9 +180,10 @@ def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], e
     if dist.rank() > 0:
         return replace(result, rows=rows)
     home = Path(setup.config["results"])
-    pictures = draw(setup, trainer.policy, after[setup.tests[0]], results.place(result, home).with_suffix(".png"))
-    result = replace(result, pictures=[one.name for one in pictures], groups=explored(setup, pretrained, trainer.policy))
-    return results.read(results.write(result, rows, home))
+    result = replace(result, groups=explored(setup, pretrained, trainer.policy))
+    with locks.alone(results.place(result, home).parent):    # so that two configurations do not take the same place
+        pictures = draw(setup, trainer.policy, after[setup.tests[0]], results.place(result, home).with_suffix(".png"))
+        return results.read(results.write(replace(result, pictures=[one.name for one in pictures]), rows, home))
 
 
 def draw(setup: Setup, policy: Policy, found: Evaluation, path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from . import __version__, algos, dist, results
+from . import __version__, algos, dist, locks, results
 from .checkpoint import read_checkpoint, write_checkpoint
 from .env import SequenceEnv
 from .evaluate import Evaluation
@@ -42,7 +42,9 @@ def pretrain(setup: Setup) -> Pretrained:
             "pretrain": asdict(setup.pretrain), "precision": config["precision"], "rlseq": __version__})
         folder = setup.runs / "pretrained" / f"{setup.task.name}-v{setup.task.version}-{identity}"
         if not (folder / "model.json").is_file():
-            _pretrain(setup, folder)
+            with locks.alone(folder, setup.device):
+                if not (folder / "model.json").is_file():         # another job may have made it meanwhile
+                    _pretrain(setup, folder)
         tensors, facts = read_checkpoint(folder, "model")
     policy = fresh(setup)
     try:

@@ -9,11 +9,11 @@ import pytest
 from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
-    {"memory", "paths", "types", "build", "printable", "schedule", "__init__"},
+    {"memory", "paths", "types", "build", "printable", "progress", "schedule", "__init__"},
     {"text", "reading", "resampling", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts",
-     "record"},
+     "record", "patience", "locks"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
-    {"env", "decode"},
+    {"env", "decode", "worth"},
     {"algos"},
     {"batches", "evaluate", "checkpoint", "server", "delivery", "tracking", "stage", "diagnostics", "train", "exact"},
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
