@@ -16,7 +16,7 @@ from rlseq.setup import check
 
 @pytest.fixture
 def forked():
-    """`forked(work)` runs work() in a child process; all children must end well (or be killed by the test)."""
+    """`forked(work)` runs work() in a child process; `forked.end()` waits for all, which must end well or be killed."""
     children = []
 
     def fork(work):
@@ -32,8 +32,14 @@ def forked():
                 os._exit(code)
         children.append(child)
         return child
+
+    def end():
+        ends = {os.waitpid(child, 0)[1] for child in children}
+        children.clear()
+        assert ends <= {0, signal.SIGKILL}
+    fork.end = end
     yield fork
-    assert {os.waitpid(child, 0)[1] for child in children} <= {0, signal.SIGKILL}
+    end()
 
 
 def until(ready, seconds=30.0):
@@ -55,8 +61,19 @@ def test_one_at_a_time_is_in_and_all_get_in(tmp_path, forked, monkeypatch):
                 file.write("x")
     for _ in range(6):
         forked(work)
-    until(lambda: (tmp_path / "been").exists() and (tmp_path / "been").read_text() == "x" * 6)
-    until(lambda: not list((tmp_path / "place").iterdir()))              # nothing is left lying
+    forked.end()
+    assert (tmp_path / "been").read_text() == "x" * 6 and not list((tmp_path / "place").iterdir()), "nothing is left lying"
+
+
+def test_a_file_that_its_holder_removed_is_no_lock(tmp_path, monkeypatch):
+    plain = locks.fcntl.flock
+
+    def meanwhile(handle, how):                                          # after opening: one leaves, another comes
+        (tmp_path / ".lock").unlink()
+        (tmp_path / ".lock").touch()
+        plain(handle, how)
+    monkeypatch.setattr(locks.fcntl, "flock", meanwhile)
+    assert locks._take(tmp_path / ".lock") is None
 
 
 def test_a_holder_that_is_killed_lets_the_next_one_in(tmp_path, forked, capfd, monkeypatch):
@@ -133,7 +150,7 @@ def test_jobs_that_need_the_same_pretrained_checkpoint_train_it_once(tmp_path, f
             out.write(f"{found.hash} {found.cost.seconds}\n")
     for _ in range(3):
         forked(work)
-    until(lambda: (tmp_path / "found").exists() and (tmp_path / "found").read_text().count("\n") == 3)
+    forked.end()
     assert len((tmp_path / "trained").read_text().split()) == 1
     assert len(set((tmp_path / "found").read_text().splitlines())) == 1, "all take the one that was trained"
 
@@ -145,7 +162,8 @@ def test_jobs_with_the_same_baseline_train_it_once(tmp_path, forked, monkeypatch
     counted(monkeypatch, experiment, "_finetune", tmp_path / "trained")
     for _ in range(2):
         forked(lambda: experiment._done(setup, pretrained))
-    until(lambda: len(list((tmp_path / "results").rglob("*.json"))) == 1 and not list(tmp_path.rglob(".lock")))
+    forked.end()
+    assert len(list((tmp_path / "results").rglob("*.json"))) == 1 and not list(tmp_path.rglob(".lock"))
     assert len((tmp_path / "trained").read_text().split()) == 1
 
 
@@ -153,10 +171,10 @@ def test_two_configurations_do_not_take_the_same_place(tmp_path, forked, monkeyp
     monkeypatch.setattr(locks, "WAIT", 0.01)
     setups = [tiny(tmp_path, "reinforce", k=k) for k in (2, 3)]
     pretrained = pretrain.pretrain(setups[0])
-    plain = experiment.results.write
-    monkeypatch.setattr(experiment.results, "write", lambda *given: time.sleep(0.3) or plain(*given))
+    plain = experiment.results._replace
+    monkeypatch.setattr(experiment.results, "_replace", lambda *given: time.sleep(0.7) or plain(*given))
     for setup in setups:
         forked(lambda setup=setup: experiment.finetune(setup, pretrained))
-    until(lambda: len(list((tmp_path / "results").rglob("*.json"))) == 2 and not list(tmp_path.rglob(".lock")))
+    forked.end()
     held = [json.loads(path.read_text())["config"]["algo"]["k"] for path in (tmp_path / "results").rglob("*.json")]
     assert sorted(held) == [2, 3]
