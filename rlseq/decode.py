@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from .env import SequenceEnv, through_stop
 from .nn.graphs import StepGraph
 from .nn.linear import constant_weights
 from .nn.policy import Policy
-from .types import NEVER, STOP, Rollout
+from .parts import cuts, in_parts, parts
+from .types import NEVER, STOP, Rollout, joined
 
+Answers = TypeVar("Answers")
 NARROW = 0.75             # finished rows leave when at most this share of rows would stay
 LOOK = 16                 # steps on a GPU between looks at who has finished: each look waits for the GPU
 MANY, BLOCK = 512, 64     # from MANY actions on, the mass of BLOCKs is summed first: adding up in order is slow
@@ -92,6 +95,11 @@ def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.
     was cut off is not legal in it. `given`: actions [N, T] and how many of each row [N] are taken instead of drawn.
     """
     check_sampling(temperature, top_k, top_p)
+    if own := _cuts(env):
+        rows = [slice(start * k, stop * k) for start, stop in own]
+        return joined(_in_turn(env, own, lambda i, part: sample(
+            policy, part, k, temperature, top_k, top_p, None if given is None else (given[0][rows[i]], given[1][rows[i]]))),
+                      env.batch)
     cut = top_k > 0 or top_p < 1.0
     plain = temperature == 1.0 and not cut
 
@@ -107,12 +115,18 @@ def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.
 @torch.no_grad()
 def greedy(policy: Policy, env: SequenceEnv) -> Rollout:
     """The likeliest action at every step, one answer a problem."""
+    if own := _cuts(env):
+        return joined(_in_turn(env, own, lambda i, part: greedy(policy, part)), env.batch)
     return _roll(policy, env, 1, lambda logits: (logits.argmax(1), logits.softmax(-1)))
 
 
 @torch.no_grad()
 def sample_and_greedy(policy: Policy, env: SequenceEnv, k: int) -> tuple[Rollout, Rollout]:
     """`sample` and `greedy` side by side: one encoding, one roll-out of k + 1 rows a problem, the last of them greedy."""
+    if own := _cuts(env):
+        drawn, best = zip(*_in_turn(env, own, lambda i, part: sample_and_greedy(policy, part, k)))
+        return joined(drawn, env.batch), joined(best, env.batch)
+
     def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
         p = logits.softmax(-1)
         return torch.where(env.rows % (k + 1) == k, logits.argmax(1), draw(p, _uniform(env))), p
@@ -163,6 +177,38 @@ def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], t
                    None if legals[0] is None else torch.stack(legals[:steps], 1), None, k)
 
 
+def _cuts(env: SequenceEnv) -> list[tuple[int, int]]:
+    """Where the loaded problems are cut that are to be answered in parts, for want of memory; nowhere else."""
+    return [] if parts() == 1 else cuts(len(env.batch), parts())
+
+
+def _in_turn(env: SequenceEnv, own: list[tuple[int, int]], answer: Callable[[int, SequenceEnv], Answers]) -> list[Answers]:
+    """answer(number of the part, its environment) of one part after the other, each by the random numbers that it would get
+    beside the others; the generator is left as that would leave it."""
+    begun, ends, found = _generator(env), [], []
+    for i, (start, stop) in enumerate(own):
+        part = env.part(start, stop)
+        _set_generator(env, begun)
+        with in_parts(1), dist.sharing(dist.own(len(env.batch)).part(start, stop)):
+            found.append(answer(i, part))
+        ends.append((part.steps, i, _generator(env)))
+        env.spent = part.spent
+    _set_generator(env, max(ends)[2])
+    return found
+
+
+def _generator(env: SequenceEnv) -> Tensor:
+    """The state of the generator that draws on the environment's device."""
+    return torch.cuda.get_rng_state(env.device) if env.device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_generator(env: SequenceEnv, state: Tensor) -> None:
+    if env.device.type == "cuda":
+        torch.cuda.set_rng_state(state, env.device)
+    else:
+        torch.set_rng_state(state)
+
+
 def _uniform(env: SequenceEnv) -> Tensor:
     """A number in [0, 1) for every row in play."""
     numbers = dist.uniform(env.num_envs, env.device)
@@ -201,6 +247,9 @@ def beam(policy: Policy, env: SequenceEnv, width: int = 5, length_penalty: float
     Finished answers stay in the beam and compete by score; `no_repeat` forbids a second n-gram of that size. Where there are
     fewer answers than `keep`, the rest score below NEVER / 2.
     """
+    if own := _cuts(env):
+        found, scores = zip(*_in_turn(env, own, lambda i, part: beam(policy, part, width, length_penalty, no_repeat, keep)))
+        return joined(found, env.batch), torch.cat(scores)
     if not 1 <= keep <= width:
         raise ValueError(f"beam width {width} must be at least 1, and at least the {keep} answers that are kept of it")
     env.begin(width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -81,6 +82,12 @@ class SequenceEnv(VectorEnv):
         self.mask = torch.zeros(self.num_envs, self.horizon, dtype=torch.bool, device=self.device)
         self.done = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self.playing, self.rows = self.batch, torch.arange(self.num_envs, device=self.device)
+
+    def part(self, start: int, stop: int) -> SequenceEnv:
+        """An environment with problems start..stop-1 alone, padded as here."""
+        found = copy.copy(self)
+        found.load(self.batch.rows(start, stop))
+        return found
 
     @property
     def single_action_space(self) -> spaces.Discrete:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from . import dist
 from .algos.base import reference
 from .decode import beam, check_sampling, greedy, sample
 from .env import SequenceEnv
@@ -71,29 +72,31 @@ class Evaluation:
 def evaluate(policy: Policy, task: Task, split: str, device: torch.device, decoding: Decoding | None = None,
              size: int = 128, limit: int = 0, show: int = 0, metrics: Sequence[str] | None = None) -> Evaluation:
     """Decode a split (its first `limit` examples if given) in batches of `size` and score it: with all the task's metrics,
-    or those named, and with the reward."""
+    or those named, and with the reward. Ranks share the batches, unless answers are sampled; so all of them must call."""
     policy.eval()
     env, decoding = SequenceEnv(task, device), decoding or Decoding()
     examples, order = _ordered(task, split, limit)
     wanted = {name: one for name, one in task.metrics.items() if metrics is None or name in metrics}
-    found: dict[str, list[np.ndarray]] = {name: [] for name in [*wanted, "reward"]}
-    shown = []
-    for start in range(0, len(order), size):
+
+    def answered(start: int) -> tuple[dict[str, np.ndarray], list[tuple[int, dict[str, object]]]]:
+        """Statistics of one batch, and the answers of it that are shown, numbered."""
         part = {i: examples[i] for i in order[start:start + size]}
         env.whence = partial(_standing, split, part)
         env.load(task.collate(list(part.values())))
         rollout = decoding(policy, env)
         asked = Asked(task, env.batch, rollout.actions, rollout.mask, env.whence)
-        for name, metric in wanted.items():
-            found[name].append(asked.statistics(name, metric))
+        found = {name: asked.statistics(name, metric) for name, metric in wanted.items()}
         reward = rollout.reward.sum(1).double().cpu().numpy()
-        found["reward"].append(np.stack([reward, np.ones_like(reward)], 1))
-        shown += [(i, {"text": task.show(env.batch, rollout.actions, row), "reward": round(float(reward[row]), 4)})
-                  for row, i in enumerate(order[start:start + size]) if i < show]
+        found["reward"] = np.stack([reward, np.ones_like(reward)], 1)
+        return found, [(i, {"text": task.show(env.batch, rollout.actions, row), "reward": round(float(reward[row]), 4)})
+                       for row, i in enumerate(order[start:start + size]) if i < show]
+    starts = range(0, len(order), size)
+    done = [answered(start) for start in starts] if decoding.temperature else dist.each(starts, answered)
     back = np.argsort(np.array(order))                                                 # into the split's own order
-    rows = {name: np.concatenate(parts)[back] for name, parts in found.items()}
+    rows = {name: np.concatenate([found[name] for found, _ in done])[back] for name in [*wanted, "reward"]}
     scores = {name: measure(task, name).score(one.sum(0)) for name, one in rows.items()}
-    return Evaluation(split, rows, scores, [one for _, one in sorted(shown, key=lambda pair: pair[0])])
+    shown = sorted((one for _, some in done for one in some), key=lambda pair: pair[0])
+    return Evaluation(split, rows, scores, [one for _, one in shown])
 
 
 def _standing(split: str, part: Mapping[int, object], example: object) -> str:
@@ -110,18 +113,17 @@ def _ordered(task: Task, split: str, limit: int) -> tuple[Sequence, list[int]]:
 
 @torch.no_grad()
 def reference_nll(policy: Policy, task: Task, split: str, device: torch.device, size: int = 128, limit: int = 0) -> np.ndarray:
-    """What the policy says of each reference when fed it: [n, 2] negative log-likelihood in nats, and actions."""
+    """What the policy says of each reference when fed it: [n, 2] negative log-likelihood in nats, and actions. Ranks share the
+    batches, so all of them must call."""
     policy.eval()
     env = SequenceEnv(task, device)
     examples, order = _ordered(task, split, limit)
-    rows = np.zeros((len(order), 2))
-    for start in range(0, len(order), size):
-        own = order[start:start + size]
-        env.load(task.collate([examples[i] for i in own]))
+
+    def scored(start: int) -> np.ndarray:
+        env.load(task.collate([examples[i] for i in order[start:start + size]]))
         gold = reference(env)
-        rows[own, 0] = -(policy.score(gold).logp * gold.mask).sum(1).double().cpu().numpy()
-        rows[own, 1] = gold.mask.sum(1).cpu().numpy()
-    return rows
+        return torch.stack([-(policy.score(gold).logp * gold.mask).sum(1).double(), gold.mask.sum(1).double()], 1).cpu().numpy()
+    return np.concatenate(dist.each(range(0, len(order), size), scored))[np.argsort(np.array(order))]
 
 
 class NegativeLogLikelihood:

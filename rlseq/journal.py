@@ -16,7 +16,7 @@ from pathlib import Path
 
 NAME = "metrics.jsonl"
 # what the trainer logs that runs on with the updates, or is known from them: it has no mean between looks
-RUNNING = frozenset({"loss", "sampled_tokens", "scored_tokens", "seconds", "learning_rate"})
+RUNNING = frozenset({"loss", "sampled_tokens", "scored_tokens", "seconds", "learning_rate", "skipped"})
 
 
 class Journal:

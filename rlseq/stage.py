@@ -49,3 +49,4 @@ class Cost:
     sampled_tokens: int = 0
     scored_tokens: int = 0
     seconds: float = 0.0
+    skipped: int = 0                  # of the updates: left out, for their gradient was not finite

@@ -1,4 +1,4 @@
-"""Learner and Trainer. All randomness of a step follows from (seed, step, rank): resuming is exact."""
+"""The trainer. All randomness of a step follows from (seed, step, rank): resuming is exact."""
 
 from __future__ import annotations
 
@@ -11,40 +11,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import dist, journal, memory
 from .algos import Algorithm
 from .batches import Ahead, Batches
 from .checkpoint import read_checkpoint, write_checkpoint
+from .descent import Descent, Learner, averaged
 from .diagnostics import Probe, gradient_signal, weighing
 from .env import SequenceEnv
 from .nn.policy import Policy
+from .parts import fitted, in_parts
 from .progress import progress
 from .stage import Cost, Stage
 from .types import Rollout
-
-
-class Learner(nn.Module):
-    """The loss as a module: DDP wraps this, never the network."""
-
-    def __init__(self, policy: Policy, algorithm: Algorithm) -> None:
-        super().__init__()
-        self.policy, self.algorithm = policy, algorithm
-
-    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.algorithm.loss(self.policy, rollout)
 
 
 def seed_step(*parts: object) -> None:
     """Seed torch from anything printable, the same on every machine."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-def averaged(found: dict[str, Tensor]) -> dict[str, float]:
-    """Scalars as numbers, each the mean over ranks."""
-    return {name: float(dist.mean(value.detach().float())) for name, value in found.items()}
 
 
 def precision_context(device: torch.device, precision: str):
@@ -79,6 +65,8 @@ class Trainer:
     probe: Probe | None = None
     diagnostics: dict[str, dict[str, float]] = field(default_factory=dict)    # {name: {"before", "after"}}, once chosen
     candidates: dict[str, dict[str, Tensor]] = field(default_factory=dict)     # last, best and averaged weights, once chosen
+    accumulate: int = 1               # slices of a rank's problems whose gradients add up to one step's
+    parts: int = 1                    # in which answers are drawn; more from when memory runs out on
 
     def run(self, resume: bool = True, until: int | None = None) -> None:
         """Train to the end of the stage (or to the collection that reaches update `until`), then leave the policy with the
@@ -96,7 +84,9 @@ class Trainer:
         self.journal = journal.Journal(self.folder / journal.NAME, self.cost.updates) if dist.rank() == 0 else None
         if self.probe is not None and self.probe.begun:
             (self.log if self.cost.updates else self.tell)(0, self.probe.begun)          # what `log` feeds may be new
-        self.module = nn.parallel.DistributedDataParallel(self.learner) if dist.world() > 1 else self.learner
+        dist.like_first([*self.learner.parameters(), *self.learner.buffers()])
+        self.descent = Descent(self.learner, self.optimiser, lambda: precision_context(device, self.precision), stage.clip,
+                               self.accumulate)
         kind = "pretrain" if self.name == "pretrain" else "finetune"        # all algorithms see the same problems
         stop = min(stage.updates, until or stage.updates)
         batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind))
@@ -133,56 +123,65 @@ class Trainer:
 
     def update(self, batches: Callable[[int], Sequence]) -> dict[str, float]:
         """Collect answers and take the algorithm's gradient steps on them: `passes`, fewer at the end of the stage or where
-        it has had enough. The problems are those of its first step."""
+        it has had enough. The problems are those of its first step; ranks share them out."""
         step, start, self.env.spent = self.cost.updates, time.perf_counter(), 0.0
         examples = batches(step)
-        share = len(examples) // dist.world()                            # ranks answer equally many; a remainder is left out
-        if not share:
-            raise ValueError(f"a batch of {len(examples)} sources cannot be shared by {dist.world()} ranks; raise plan.*.batch")
-        examples = examples[dist.rank() * share:(dist.rank() + 1) * share] if dist.world() > 1 else examples
-        self.env.load(self.env.task.collate(examples))
-        with precision_context(self.env.device, self.precision):
-            seed_step(self.seed, self.name, step)                        # the same draw on every rank: each takes its share
-            self.learner.eval()
-            with torch.no_grad():
-                rollout = self.algorithm.collect(self.policy, self.env, step / max(1, self.stage.updates))
-        seen = averaged(rollout.log | (weighing(rollout) if self.algorithm.weighs else {}))
-        self.cost.sampled_tokens += int(seen.pop("sampled_tokens", 0.0) * dist.world())
-        before = self.cost.seconds
-        for number in range(min(self.algorithm.passes, self.stage.updates - step)):
-            found = self.descend(self.algorithm.part(rollout, number), first=number == 0)
-            if found is None:
-                break
-            self.cost.seconds, start = self.cost.seconds + time.perf_counter() - start, time.perf_counter()
-            seen |= found | {"sampled_tokens": self.cost.sampled_tokens, "scored_tokens": self.cost.scored_tokens,
-                             "seconds": self.cost.seconds}
-            seen |= {"reward_share": self.env.spent / (self.cost.seconds - before)} if self.env.spent else {}
-            self.heard.append(dict(seen))
-            self.tell(self.cost.updates, self.heard[-1])
+        share = dist.shared_out(len(examples))
+        batch = self.env.task.collate(examples)                          # all of them, so that ranks pad alike
+        self.env.load(batch if dist.world() == 1 else batch.rows(share.held.start, share.held.stop))
+        with dist.sharing(share):
+            rollout = self.collect(step)
+            seen = averaged(rollout.log | (weighing(rollout) if self.algorithm.weighs else {}), self.env.device)
+            self.cost.sampled_tokens += int(seen.pop("sampled_tokens", 0.0))
+            before = self.cost.seconds
+            for number in range(min(self.algorithm.passes, self.stage.updates - step)):
+                found = self.descend(rollout, number)
+                if found is None:
+                    break
+                self.cost.seconds, start = self.cost.seconds + time.perf_counter() - start, time.perf_counter()
+                seen |= found | {"sampled_tokens": self.cost.sampled_tokens, "scored_tokens": self.cost.scored_tokens,
+                                 "seconds": self.cost.seconds}
+                seen |= {"reward_share": self.env.spent / (self.cost.seconds - before)} if self.env.spent else {}
+                self.heard.append(dict(seen))
+                self.tell(self.cost.updates, self.heard[-1])
         self.cost.seconds += time.perf_counter() - start
         return seen
 
-    def descend(self, rollout: Rollout, first: bool) -> dict[str, float] | None:
-        """One gradient step on collected answers; None, and no step, where after the first the algorithm has had enough."""
-        step = self.cost.updates
-        with precision_context(self.env.device, self.precision):
-            seed_step(self.seed, self.name, step, dist.rank() + 1)
-            self.learner.train(self.algorithm.dropout)
-            loss, found = self.module(rollout)
-        self.cost.scored_tokens += int(dist.mean(rollout.mask.sum().float()) * dist.world())
-        if not first and self.algorithm.enough(found):
+    def collect(self, step: int) -> Rollout:
+        """The algorithm's answers to the loaded problems; in parts from when memory runs out on."""
+        buffers, heard = list(self.algorithm.buffers()), []
+        kept = [one.clone() for one in buffers]
+        self.learner.eval()
+
+        def attempt(number: int) -> Rollout:
+            for one, before in zip(buffers, kept, strict=True):
+                one.copy_(before)
+            seed_step(self.seed, self.name, step)                        # the same draw on every rank: each takes its share
+            with in_parts(number), dist.again(heard), precision_context(self.env.device, self.precision):
+                return self.algorithm.collect(self.policy, self.env, step / max(1, self.stage.updates))
+        with torch.no_grad():
+            rollout, self.parts = fitted(attempt, self.parts, len(self.env.batch), f"{self.name} update {step}, collecting")
+        return rollout
+
+    def descend(self, rollout: Rollout, number: int) -> dict[str, float] | None:
+        """Gradient step `number` on collected answers; None, and no step, where after the first the algorithm has had
+        enough. One whose gradient is not finite is left out and counted."""
+        step, part = self.cost.updates, self.algorithm.part(rollout, number)
+        real = len(part.batch) > 0 and dist.own(1).count > 0             # else one that counts for nothing stands in
+        what, rate = f"{self.name} update {step}", self.stage.rate(step)
+        self.learner.train(self.algorithm.dropout)
+        found = self.descent.gradient(part if len(part.batch) else rollout.slice(0, 1), real,
+                                      lambda: seed_step(self.seed, self.name, step, dist.rank() + 1), what)
+        self.cost.scored_tokens += int(found.pop("tokens"))
+        if number and self.algorithm.enough(found):
             return None
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.stage.clip or math.inf)
-        if not bool(torch.isfinite(norm)):
-            raise FloatingPointError(f"{self.name} update {step}: loss {float(loss.detach()):g}, gradient norm {float(norm):g}"
-                                     "; lower the learning rate (plan.*.lr) or the clipping norm (plan.*.clip)")
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.stage.rate(step)
-        self.optimiser.step()
+        norm = self.descent.step(found["loss"], rate, what)
         self.cost.updates += 1
-        return averaged({"loss": loss, "gradient_norm": norm, **found}) | {"learning_rate": self.stage.rate(step)}
+        if norm is not None:
+            return {"loss": found.pop("loss"), "gradient_norm": norm, **found, "learning_rate": rate}
+        self.cost.skipped += 1
+        finite = {name: value for name, value in found.items() if math.isfinite(value)}
+        return {**finite, "loss": found["loss"], "learning_rate": rate, "skipped": self.cost.skipped}
 
     def look(self, found: dict[str, float]) -> None:
         """Score dev; keep the weights if they are the best so far."""
@@ -193,7 +192,8 @@ class Trainer:
         if self.best is None or score > self.best[0]:
             self.best = (score, state)
         self.recent = [*self.recent, state][-self.stage.average:]
-        signs = {"dev": score, **gradient_signal(self.optimiser, self.policy.parameters()), **self.probed()}
+        signs = {"dev": score, "skipped": self.cost.skipped, **gradient_signal(self.optimiser, self.policy.parameters()),
+                 **self.probed()}
         self.curve.append({"stage": self.name, **asdict(self.cost), "loss": found["loss"], "reward": None,
                            **journal.means(self.heard), **signs})
         self.heard = []

@@ -88,6 +88,7 @@ class Rollout:
     temperature: float = 1.0       # of the distribution that drew, and by which the answers are scored
     log: dict[str, Tensor] = field(default_factory=dict)   # scalars seen while collecting
     extra: dict[str, Tensor] = field(default_factory=dict)  # named [N, T], or scalars: what a loss needs besides
+    counts: dict[str, Tensor] = field(default_factory=dict)  # of a slice: what its loss divides sums by, for `count`
 
     def grouped(self, rows: Tensor) -> Tensor:
         """[N, ...] -> [B, k, ...]."""
@@ -101,6 +102,33 @@ class Rollout:
                if isinstance(getattr(self, one.name), Tensor)}
         return replace(self, batch=self.batch.take(problems), **cut,
                        extra={name: taken(value) if value.dim() else value for name, value in self.extra.items()})
+
+    def slice(self, start: int, stop: int) -> Rollout:
+        """All answers to problems start..stop-1, with the same padding; copies nothing."""
+        rows = slice(start * self.k, stop * self.k)
+        cut = {one.name: getattr(self, one.name)[rows] for one in fields(self) if isinstance(getattr(self, one.name), Tensor)}
+        return replace(self, batch=self.batch.rows(start, stop), **cut,
+                       extra={name: value[rows] if value.dim() else value for name, value in self.extra.items()})
+
+    def count(self, name: str, steps: Tensor) -> Tensor:
+        """How many `steps` [N, T] bool there are, for a sum over them to be divided by.
+
+        Of a slice of a batch, as many as it would have if they were spread evenly over the problems of all slices and
+        ranks: so slices, weighed by their problems, add up to the whole. `name` is one of `Algorithm.counts`.
+        """
+        return self.counts[name] if name in self.counts else steps.sum()
+
+
+def joined(parts: Sequence[Rollout], batch: Batch) -> Rollout:
+    """Roll-outs of the first problems of a batch, the next and so on, as one of the whole batch."""
+    length = max(one.actions.shape[1] for one in parts)
+
+    def whole(pieces: Sequence[Tensor], fill: bool) -> Tensor:
+        padded = [torch.nn.functional.pad(one, (0, 0) * (one.dim() - 2) + (0, length - one.shape[1]), value=fill)
+                  for one in pieces]
+        return torch.cat(padded)
+    return replace(parts[0], batch=batch, **{one.name: whole([getattr(part, one.name) for part in parts], one.name == "legal")
+                                             for one in fields(Rollout) if isinstance(getattr(parts[0], one.name), Tensor)})
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ STILL = 1e-4          # nats a token: at most 0.7 % of the mass moved
 SAME = 0.002          # share of reference tokens whose likeliest action changed: two in a thousand
 WEAK = 2.0            # square of weights over their variance within a problem: a better baseline halves the noise
 CEILING = 0.99        # of the reward, which ends at 1
+SKIPPED = 0.01        # of the updates were left out: now and then one does no harm
 ALIKE = 0.02          # spread of rewards so small that there is nothing to choose between
 
 Numbers = Mapping[str, float | None]
@@ -218,13 +219,23 @@ def nothing_to_gain(run: Course) -> Verdict:
         {"decoded_reward": CEILING, "best": GAIN, "spread": ALIKE}, f"the best of a few samples earned {best:.3f} at first")
 
 
+def not_finite(run: Course) -> Verdict:
+    skipped, updates = run.last("skipped"), run.last("updates")
+    share = skipped / max(updates, 1)
+    return Verdict(
+        "steps left out", share > SKIPPED,
+        f"{skipped:.0f} of {updates:.0f} updates had a loss or gradient that is no finite number (limit {SKIPPED:.0%})",
+        "Lower plan.finetune.lr or plan.finetune.clip, or take precision=fp32.", {"skipped": skipped, "share": share},
+        {"share": SKIPPED}, f"{skipped:.0f} of {updates:.0f} steps left out" if skipped else "every gradient was finite")
+
+
 def _has(run: Course, name: str) -> bool:
     return any(look.get(name) is not None for look in run.looks)
 
 
 RULES: tuple[Callable[[Course], Verdict], ...] = (
     no_spread, far_below_greedy, peaking, collapse, length_drift, kl_alarm, off_policy_drift, too_fast, still, weak_baseline,
-    nothing_to_gain)
+    nothing_to_gain, not_finite)
 
 
 def verdicts(run: Course) -> list[Verdict]:

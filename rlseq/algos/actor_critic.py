@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .. import dist
 from ..env import SequenceEnv
 from ..nn.critic import Critic
 from ..nn.policy import Policy
@@ -67,9 +66,9 @@ def valued(policy: Policy, env: SequenceEnv, sampler: Sampler, critic: Critic, h
 
 
 def miss(critic: Critic, scores: Scores, rollout: Rollout, drawn: Tensor) -> Tensor:
-    """Mean squared error of the critic over the steps drawn [N, T] of all ranks; carries gradient."""
+    """Mean squared error of the critic over the steps drawn [N, T]; carries gradient."""
     error = (critic(scores.states) - rollout.extra["target"]).masked_fill(~drawn, 0.0)
-    return error.square().sum() / dist.mean(drawn.sum().to(error.dtype))
+    return error.square().sum() / rollout.count("drawn", drawn).to(error.dtype)
 
 
 class ActorCritic(Algorithm):

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from .. import dist
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..task import Task
@@ -44,18 +43,26 @@ class Algorithm(nn.Module):
         raise TypeError(f"{type(self).__name__} must define collect()")
 
     def loss(self, policy: Policy, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        """A scalar with gradient, and what to log. A pure function of policy and rollout."""
+        """A scalar with gradient, and scalars to log. A pure function of policy and rollout.
+
+        Both are means over the rollout's problems: of a batch in slices, and of ranks, the mean weighed by problems is
+        taken. What is divided by anything else is divided by `rollout.count`.
+        """
         raise TypeError(f"{type(self).__name__} must define loss()")
 
     def part(self, rollout: Rollout, number: int) -> Rollout:
         """What gradient step 0 .. passes - 1 on a collected roll-out scores; all of it unless an algorithm cuts."""
         return rollout
 
-    def enough(self, found: dict[str, Tensor]) -> bool:
-        """Whether to leave the rest of the collected roll-out alone, by what `loss` just found; the step is not taken.
+    def counts(self, rollout: Rollout) -> dict[str, Tensor]:
+        """What the loss divides sums by, where that is not the number of problems: what `Rollout.count` knows of slices."""
+        found = {"tokens": rollout.mask.sum()}
+        if sampler := getattr(self, "sampler", None):
+            found["drawn"] = sampler.drawn(rollout).sum()
+        return found
 
-        All ranks must say the same.
-        """
+    def enough(self, found: dict[str, float]) -> bool:
+        """Whether to leave the rest of the collected roll-out alone, by what `loss` just found; the step is not taken."""
         return False
 
 
@@ -105,20 +112,20 @@ def foreseen(rollout: Rollout, normalise: Normalise) -> Tensor | None:
 def weighted_nll(scores: Scores, rollout: Rollout, normalise: Normalise, rows: int | None = None,
                  constant: int = 1) -> Tensor:
     """sum_n sum_t w_nt (-log pi_nt), divided as in `normalised`."""
-    return normalised(-(scores.logp * rollout.weight * rollout.mask), rollout.mask, normalise, rows, constant)
+    return normalised(-(scores.logp * rollout.weight * rollout.mask), rollout, normalise, rows, constant)
 
 
-def normalised(losses: Tensor, mask: Tensor, normalise: Normalise, rows: int | None = None, constant: int = 1) -> Tensor:
-    """The sum of losses [N, T], 0 outside of mask [N, T], divided by normalise:
+def normalised(losses: Tensor, rollout: Rollout, normalise: Normalise, rows: int | None = None, constant: int = 1) -> Tensor:
+    """The sum of losses [N, T], 0 outside of the rollout's mask, divided by normalise:
 
         sum        the rows: the mean over answers of the sum over tokens (the unbiased policy gradient)
         constant   the rows times a constant length, the same for short and long answers (Liu et al. 2025)
         sequence   the rows, each token by its answer's length first
-        token      all real tokens of all ranks (the usual cross-entropy)
+        token      all real tokens (the usual cross-entropy)
     """
     rows = rows or len(losses)
     if normalise == "token":
-        return losses.sum() / dist.mean(mask.sum().to(losses.dtype))
+        return losses.sum() / rollout.count("tokens", rollout.mask).to(losses.dtype)
     if normalise == "sequence":
-        return (losses.sum(1) / mask.sum(1)).sum() / rows
+        return (losses.sum(1) / rollout.mask.sum(1)).sum() / rows
     return losses.sum() / (rows * (constant if normalise == "constant" else 1))

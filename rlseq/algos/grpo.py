@@ -48,12 +48,12 @@ class GRPO(Algorithm):
     def part(self, rollout: Rollout, number: int) -> Rollout:
         return self.reuse.part(rollout, number)
 
-    def enough(self, found: dict[str, Tensor]) -> bool:
+    def enough(self, found: dict[str, float]) -> bool:
         return self.reuse.enough(found)
 
     def loss(self, policy: Policy, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         scores = policy.score(rollout, detail=self.sampler.regular.detail)
         losses, found = clipped(scores, rollout, self.sampler.drawn(rollout), self.reuse.clip)
-        loss = normalised(losses, rollout.mask, self.normalise, len(rollout.batch) * self.k, self.constant)
+        loss = normalised(losses, rollout, self.normalise, len(rollout.batch) * self.k, self.constant)
         price, more = self.sampler.penalty(policy, scores, rollout, self.normalise, self.constant)
         return loss + price, found | more

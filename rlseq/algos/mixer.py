@@ -14,7 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .. import dist
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..schedule import Schedule
@@ -73,6 +72,6 @@ class Mixer(Algorithm):
         if self.value is not None:
             own = self.sampler.drawn(rollout)
             miss = (self._values(scores.states) - ahead(rollout.reward, rollout.mask)).square() * own
-            miss = miss.sum() / dist.mean(own.sum().float()).clamp(min=1)               # of all ranks
+            miss = miss.sum() / rollout.count("drawn", own).to(miss.dtype).clamp(min=1e-6)
             loss, found["value_loss"] = loss + miss, miss.detach()
         return loss, found

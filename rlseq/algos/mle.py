@@ -42,7 +42,6 @@ def smoothed_nll(policy: Policy, rollout: Rollout, smoothing: float, normalise: 
     if smoothing:
         even = weighted_nll(type(scores)(scores.smooth), rollout, normalise)
         loss = (1 - smoothing) * nll + smoothing * even
-    tokens = rollout.mask.sum()
     with torch.no_grad():
-        found = {"nll": -(scores.logp * rollout.mask).sum() / tokens}
+        found = {"nll": -(scores.logp * rollout.mask).sum() / rollout.count("tokens", rollout.mask)}
     return loss, found | ({"attention": scores.attention} if attend else {})

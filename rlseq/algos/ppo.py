@@ -43,13 +43,13 @@ class PPO(Algorithm):
     def part(self, rollout: Rollout, number: int) -> Rollout:
         return self.reuse.part(rollout, number)
 
-    def enough(self, found: dict[str, Tensor]) -> bool:
+    def enough(self, found: dict[str, float]) -> bool:
         return self.reuse.enough(found)
 
     def loss(self, policy: Policy, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         scores, drawn = policy.score(rollout, detail=self.sampler.regular.detail), self.sampler.drawn(rollout)
         losses, found = clipped(scores, rollout, drawn, self.reuse.clip)
-        loss = normalised(losses, rollout.mask, self.normalise, len(rollout.batch) * self.k, self.constant)
+        loss = normalised(losses, rollout, self.normalise, len(rollout.batch) * self.k, self.constant)
         price, more = self.sampler.penalty(policy, scores, rollout, self.normalise, self.constant)
         error = miss(self.value, scores, rollout, drawn)
         return loss + price + self.critic.weight * error, found | more | {"value_loss": error.detach()}

@@ -134,7 +134,7 @@ class Regular(nn.Module):
             log |= {"kl": seen, "kl_weight": weight}
         if not self.entropy.weight.off:
             weight = extra["entropy_weight"] = self.entropy.weight(progress) * self.factors[1]
-            seen = dist.mean(-(rollout.logp * own).sum()) / dist.mean(own.sum().float()).clamp(min=1e-6)
+            seen = dist.total(-(rollout.logp * own).sum()) / dist.total(own.sum().float()).clamp(min=1e-6)
             if self.entropy.where == "reward":
                 reward = reward - weight * rollout.logp * own
             if self.entropy.target:                                     # worth more while less is seen
@@ -145,17 +145,16 @@ class Regular(nn.Module):
     def loss(self, policy: Policy, scores: Scores, rollout: Rollout, drawn: Tensor, normalise: Normalise = "sum",
              rows: int | None = None, constant: int = 1) -> tuple[Tensor | float, dict[str, Tensor]]:
         """What to add to the loss, over the steps `drawn` [N, T], normalised as the loss; and what to log."""
-        price, found = 0.0, {}
+        price, found, steps = 0.0, {}, rollout.count("drawn", drawn).clamp(min=1e-6)
         if self.anchor is not None and self.kl.where != "reward":
             spread = self._kl(policy, rollout, scores.logp, drawn)
-            price = rollout.extra["kl_weight"] * normalised(self._worth(spread, rollout), rollout.mask, normalise, rows,
-                                                            constant)
-            found["kl_step"] = spread.detach().sum() / drawn.sum().clamp(min=1)
+            price = rollout.extra["kl_weight"] * normalised(self._worth(spread, rollout), rollout, normalise, rows, constant)
+            found["kl_step"] = spread.detach().sum() / steps
         if self.detail:
             spread = scores.entropy * drawn
-            price = price - rollout.extra["entropy_weight"] * normalised(self._worth(spread, rollout), rollout.mask,
-                                                                         normalise, rows, constant)
-            found["entropy"] = spread.detach().sum() / drawn.sum().clamp(min=1)
+            price = price - rollout.extra["entropy_weight"] * normalised(self._worth(spread, rollout), rollout, normalise,
+                                                                         rows, constant)
+            found["entropy"] = spread.detach().sum() / steps
         return price, found
 
     @staticmethod

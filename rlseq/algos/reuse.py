@@ -29,15 +29,18 @@ class Reuse:
         return self.epochs * self.minibatches
 
     def part(self, rollout: Rollout, number: int) -> Rollout:
-        """The minibatch of gradient step `number`: every so manieth problem, the same stripes each epoch."""
-        stripes = min(self.minibatches, len(rollout.batch))
+        """The minibatch of gradient step `number`: every so manieth problem of the whole batch, the same stripes each
+        epoch. Of a rank's share it may hold none."""
+        share = dist.own(len(rollout.batch))
+        stripes = min(self.minibatches, share.total)
         if stripes == 1:
             return rollout
-        return rollout.take(torch.arange(number % stripes, len(rollout.batch), stripes, device=rollout.mask.device))
+        first = (number - share.held.start) % stripes
+        return rollout.take(torch.arange(first, len(rollout.batch), stripes, device=rollout.mask.device))
 
-    def enough(self, found: dict[str, Tensor]) -> bool:
-        """Whether the policy has moved past `stop` on these answers, over all ranks."""
-        return self.stop > 0 and float(dist.mean(found["update_kl"])) > self.stop
+    def enough(self, found: dict[str, float]) -> bool:
+        """Whether the policy has moved past `stop` on these answers."""
+        return self.stop > 0 and found["update_kl"] > self.stop
 
 
 def clipped(scores: Scores, rollout: Rollout, drawn: Tensor, clip: float) -> tuple[Tensor, dict[str, Tensor]]:
@@ -52,7 +55,7 @@ def clipped(scores: Scores, rollout: Rollout, drawn: Tensor, clip: float) -> tup
     ratio, weight = moved.exp(), rollout.weight * rollout.mask
     bounded = ratio.clamp(1 - clip, 1 + clip)
     with torch.no_grad():
-        steps = drawn.sum()
+        steps = rollout.count("drawn", drawn)
         found = {"update_kl": (ratio - 1 - moved).sum() / steps,
                  "clipped": ((bounded * weight < ratio * weight) & drawn).sum() / steps}
     return torch.where(drawn, -torch.minimum(ratio * weight, bounded * weight), -(scores.logp * weight)), found

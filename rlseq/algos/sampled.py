@@ -216,8 +216,9 @@ class Sampler(nn.Module):
         """What KL and entropy add to the loss, and what to log of the answers drawn."""
         drawn, rows = self.drawn(rollout), len(rollout.batch) * self.options.k
         with torch.no_grad():
-            log = {"sampled_nll": -(scores.logp * drawn).sum() / drawn.sum().clamp(min=1),
-                   "off_policy": ((scores.logp - rollout.logp).abs() * drawn).sum() / drawn.sum().clamp(min=1)}
+            steps = rollout.count("drawn", drawn).clamp(min=1e-6)
+            log = {"sampled_nll": -(scores.logp * drawn).sum() / steps,
+                   "off_policy": ((scores.logp - rollout.logp).abs() * drawn).sum() / steps}
             if "importance" not in rollout.extra:            # else the draws themselves told it
                 log["ess"] = effective((scores.logp - rollout.logp) * drawn, drawn.any(1))
         price, found = self.regular.loss(policy, scores, rollout, drawn, normalise, rows, constant)

@@ -19,6 +19,7 @@ from ..env import SequenceEnv
 from ..nn.decoders import RecurrentDecoder
 from ..nn.linear import constant_weights
 from ..nn.policy import Policy
+from ..parts import cuts, parts
 from ..schedule import Schedule
 from ..types import Rollout
 from .base import Algorithm, Normalise, reference
@@ -44,25 +45,27 @@ class ScheduledSampling(Algorithm):
             return replace(rollout, log={"rate": torch.tensor(0.0)})
         rows, steps = rollout.actions.shape
         own = dist.uniform(rows * steps, env.device).view(rows, steps) < rate
-        if isinstance(policy.decoder, RecurrentDecoder):
-            fed = self._step_by_step(policy, rollout, own)
-        else:
-            logp = policy.log_probs(policy.encode(rollout.batch), rollout.actions, rollout.legal)
-            fed = torch.where(own, self._guess(logp.flatten(0, 1)).view(rows, steps), rollout.actions)
+        uniform = dist.uniform(rows * steps, env.device).view(rows, steps)
+        guessed = self._step_by_step if isinstance(policy.decoder, RecurrentDecoder) else self._two_passes
+        fed = torch.cat([guessed(policy, rollout.slice(a, b), own[a:b], uniform[a:b]) for a, b in cuts(rows, parts())])
         heard = rollout.mask[:, 1:]                                      # input t is heard at step t + 1
         return replace(rollout, fed=fed, log={
             "rate": (own[:, :-1] & heard).sum() / heard.sum().clamp(min=1), "sampled_tokens": rollout.mask.sum(),
             "changed": ((fed != rollout.actions)[:, :-1] & heard).sum() / heard.sum().clamp(min=1)})
 
-    def _guess(self, logp: Tensor) -> Tensor:
-        return logp.argmax(1) if self.guess == "argmax" else draw(logp.exp(), dist.uniform(len(logp), logp.device))
+    def _guess(self, logp: Tensor, uniform: Tensor) -> Tensor:
+        return logp.argmax(1) if self.guess == "argmax" else draw(logp.exp(), uniform)
+
+    def _two_passes(self, policy: Policy, rollout: Rollout, own: Tensor, uniform: Tensor) -> Tensor:
+        logp = policy.log_probs(policy.encode(rollout.batch), rollout.actions, rollout.legal)
+        return torch.where(own, self._guess(logp.flatten(0, 1), uniform.flatten()).view(own.shape), rollout.actions)
 
     @constant_weights()
-    def _step_by_step(self, policy: Policy, rollout: Rollout, own: Tensor) -> Tensor:
+    def _step_by_step(self, policy: Policy, rollout: Rollout, own: Tensor, uniform: Tensor) -> Tensor:
         state, fed, last = policy.start(policy.encode(rollout.batch), 1), [], None
         for t in range(own.shape[1]):
             logp, state = policy.step(state, last, None if rollout.legal is None else rollout.legal[:, t])
-            last = torch.where(own[:, t], self._guess(logp), rollout.actions[:, t])
+            last = torch.where(own[:, t], self._guess(logp, uniform[:, t]), rollout.actions[:, t])
             fed.append(last)
         return torch.stack(fed, 1)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..parts import cuts, in_parts, parts
 from ..types import STOP, Batch, Rollout, Scores, Sizes
 from .attention import Kind
 from .decoders import Keys, Past, RecurrentDecoder, TransformerDecoder
@@ -121,11 +122,19 @@ class Policy(nn.Module):
     def score(self, rollout: Rollout, detail: bool = False, attend: bool = False,
               foreseen: Tensor | None = None) -> Scores:
         """Score the answers of a rollout under what drew them; carries gradient. `foreseen` as in `Head.score`."""
+        if own := _cuts(rollout):
+            with in_parts(1):
+                found = [self.score(rollout.slice(*cut), detail, attend) for cut in own]
+            columns = ([getattr(part, one.name) for part in found] for one in fields(Scores))
+            return Scores(*(None if column[0] is None else torch.cat(column) for column in columns))
         return self(self.encode(rollout.batch), rollout.actions, rollout.mask, rollout.legal, rollout.fed, detail, attend,
                     foreseen, rollout.temperature)
 
     def states(self, rollout: Rollout) -> Tensor:
         """The decoder's states [N, T, H] before each action of a rollout, as `score` leaves them; carries gradient."""
+        if own := _cuts(rollout):
+            with in_parts(1):
+                return torch.cat([self.states(rollout.slice(*cut)) for cut in own])
         memory, fed = self.encode(rollout.batch), rollout.actions if rollout.fed is None else rollout.fed
         return self._decode(memory, fed, rollout.mask, False)[0]
 
@@ -162,6 +171,11 @@ class Policy(nn.Module):
         states, past = self.decoder.step(fed, memory, state.keys, state.past, state.place)
         logits = self.head.logits(states.unsqueeze(1), memory, state.head_keys, None if said is None else said.unsqueeze(1))
         return allowed(logits.squeeze(1), legal), replace(state, past=past, place=state.place + 1, said=said)
+
+
+def _cuts(rollout: Rollout) -> list[tuple[int, int]]:
+    """Where a roll-out is cut that is to be scored in parts, for want of memory; nowhere else."""
+    return [] if parts() == 1 or torch.is_grad_enabled() else cuts(len(rollout.batch), parts())
 
 
 def make_policy(sizes: Sizes, shape: Shape) -> Policy:

@@ -35,7 +35,7 @@ def test_samples_conditioned_on_the_gold_prefix_are_noticed(monkeypatch, dictate
 
 def test_gradient_after_stop_is_noticed(monkeypatch):
     def unmasked(scores, rollout, normalise, rows, constant):
-        return normalised(-scores.logp * rollout.weight, rollout.mask, normalise, rows, constant)
+        return normalised(-scores.logp * rollout.weight, rollout, normalise, rows, constant)
     test_algos.test_what_stands_after_stop_changes_neither_loss_nor_gradient("rloo", "pointer")
     monkeypatch.setattr(sampled, "weighted_nll", unmasked)
     with pytest.raises(AssertionError):

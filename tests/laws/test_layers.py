@@ -9,13 +9,14 @@ import pytest
 from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
-    {"memory", "paths", "types", "build", "printable", "progress", "schedule", "__init__"},
+    {"memory", "parts", "paths", "types", "build", "printable", "progress", "schedule", "__init__"},
     {"text", "reading", "resampling", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts",
      "record", "patience", "locks"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode", "worth"},
     {"algos"},
-    {"batches", "evaluate", "checkpoint", "server", "delivery", "tracking", "stage", "diagnostics", "train", "exact"},
+    {"batches", "evaluate", "checkpoint", "server", "delivery", "tracking", "stage", "diagnostics", "descent", "train",
+     "exact"},
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
      "report_figures", "report_explorer", "report_html", "pictures", "setup",
      "pretrain", "controls", "variants", "comparisons", "experiment", "explorer"},

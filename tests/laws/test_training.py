@@ -1,12 +1,7 @@
-"""Laws of training, for every YAML of conf/algo: resuming is exact, ranks do not matter, a step is its seed and number."""
-
-import os
-import socket
-from pathlib import Path
+"""Laws of training, for every YAML of conf/algo: resuming is exact, a step is its seed and number."""
 
 import pytest
 import torch
-import torch.multiprocessing as processes
 
 from rlseq import dist
 from rlseq.env import SequenceEnv
@@ -105,37 +100,3 @@ def test_no_two_steps_draw_the_same_numbers(tmp_path, monkeypatch):
     one.run(until=3)
     first = [float(numbers[0]) for numbers in drawn]
     assert len(first) >= 3 and len(set(first)) == len(first)
-
-
-def rank_main(rank, world, port, names, folder):
-    """What one of `world` processes does: train every algorithm for a few steps, keep the weights."""
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.start(torch.device("cpu"))
-    assert dist.world() == world and dist.rank() == rank
-    for name in names:
-        log, where = [], Path(folder) / str(world) / name
-        one = trainer(name, where / "run", {"dropout": 0.0}, log, precise=True, updates=4, every=4, batch=8, clip=0.0,
-                      lr=1e-2, warmup=0, changes=carried(name, reuse={"epochs": 2, "minibatches": 2}))
-        one.run()
-        if rank == 0:
-            torch.save({"weights": one.learner.state_dict(), "log": log}, where / "found.pt")
-    dist.stop()
-
-
-def test_two_ranks_equal_one(tmp_path):
-    # float64, no dropout: gradients differ by the order of summation only, some 1e-16; Adam divides by their size, so
-    # four steps may grow that to 1e-10 at most, while a share counted twice or lost moves weights by about lr = 1e-2
-    names = [name for name in NAMES if name != "scheduled_sampling"]    # its draws are laid out by the padded length
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes.spawn(rank_main, (2, port, names, str(tmp_path)), nprocs=2)
-    rank_main(0, 1, port, names, str(tmp_path))
-    for name in names:
-        one, two = (torch.load(tmp_path / world / name / "found.pt") for world in ("1", "2"))
-        for part, value in one["weights"].items():
-            assert (value - two["weights"][part]).abs().max() < 1e-7, (name, part)
-        for (step, values), (_, others) in zip(one["log"], two["log"], strict=True):
-            assert values["scored_tokens"] == others["scored_tokens"] if "scored_tokens" in values else True
-            assert values.get("loss", 0.0) == pytest.approx(others.get("loss", 0.0), abs=1e-6), (name, step)     # float32

@@ -111,11 +111,44 @@ def test_clipping_bounds_the_gradient_and_0_turns_it_off(tmp_path, monkeypatch):
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3) and norms[0.0] > 0.01
 
 
-def test_a_loss_that_is_no_number_stops_the_run_in_words(tmp_path):
+def test_weights_that_are_no_numbers_stop_the_run_in_words(tmp_path):
     one = trainer(tmp_path, updates=3)
     with torch.no_grad():
         one.policy.first.fill_(math.nan)
-    with pytest.raises(FloatingPointError, match="stage update 0: .*lower the learning rate"):
+    with pytest.raises(FloatingPointError, match="stage update 0: the weights policy.first are not finite .*lower the"):
+        one.run()
+
+
+def spoiled(one, monkeypatch, losses):
+    """Make the loss of each update one of `losses` times what it is; the weights before each."""
+    before, real = [], one.algorithm.loss
+
+    def loss(policy, rollout):
+        before.append(policy.first.detach().clone())
+        found, said = real(policy, rollout)
+        return found * losses[len(before) - 1], said
+    monkeypatch.setattr(one.algorithm, "loss", loss)
+    return before
+
+
+def test_a_step_whose_gradient_is_no_number_is_left_out_and_counted(tmp_path, monkeypatch, capsys):
+    one = trainer(tmp_path, log=(log := []), updates=6, every=3)
+    before = spoiled(one, monkeypatch, [1, math.nan, 1, math.inf, math.nan, 1])
+    one.run()
+    moved = [not torch.equal(a, b) for a, b in zip(before, before[1:])]
+    assert moved == [True, False, True, False, False] and one.cost.updates == 6 and one.cost.skipped == 3
+    assert all(bool(torch.isfinite(value).all()) for value in one.learner.state_dict().values())
+    assert [values["skipped"] for _, values in log if "loss" in values and "skipped" in values] == [1, 2, 3]
+    assert [point["skipped"] for point in one.curve] == [1, 3]
+    said = [line for line in capsys.readouterr().err.splitlines() if "is left out" in line]
+    assert len(said) == 2, "once for each stretch of them"
+
+
+def test_too_many_in_a_row_stop_the_run_with_the_cause(tmp_path, monkeypatch):
+    one = trainer(tmp_path, updates=20)
+    spoiled(one, monkeypatch, [1, 1, *[math.nan] * 18])
+    with pytest.raises(FloatingPointError, match=r"update 6: the gradient of policy\.\S+ is not finite .loss nan.*, 5 updates"
+                                                 " in a row; lower the learning rate"):
         one.run()
 
 

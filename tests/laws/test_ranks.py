@@ -1,0 +1,202 @@
+"""Laws of ranks and slices, for every YAML of conf/algo: how a batch is shared out or cut changes what is learnt by rounding.
+
+Weights are compared in float64 without dropout. Gradients then differ by the order of summation only, some 1e-16; Adam divides
+by their size, so that a few steps may grow that to 1e-10, while a share counted twice or lost moves weights by about lr = 1e-2.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlseq import dist
+from rlseq.evaluate import evaluate, reference_nll
+from rlseq.nn.policy import Shape, make_policy
+from tests.laws.test_training import NAMES, carried, trainer
+from tests.ranks import together
+from tests.toys import TINY, Table, tiny_policy
+
+LSTM = {"encoder": "lstm", "decoder": "lstm"}
+CLOSE = 1e-7
+CASES = [*((name, {}) for name in NAMES), ("scheduled_sampling", LSTM)]
+SAID = ("loss", "gradient_norm", "reward", "nll", "sampled_nll", "off_policy", "penalty", "risk", "value_loss", "kl", "kl_step",
+        "update_kl", "clipped", "entropy", "sampled_tokens", "scored_tokens")       # of the rest some is no mean over problems
+REUSE = {"epochs": 2, "minibatches": 2}
+
+
+def titled(case):
+    return f"{case[0]}-{case[1].get('decoder', 'transformer')}"
+
+
+def exact(case, folder, log, batch=7, **more):
+    """A trainer of a case in float64, of uneven batches, whose randomness is that of drawing alone."""
+    name, shape = case
+    options = {"updates": 4, "every": 4, "clip": 0.0, "lr": 1e-2, "warmup": 0, **more}
+    return trainer(name, folder, {"dropout": 0.0, **shape}, log, precise=True, batch=batch, **options,
+                   changes=carried(name, reuse=REUSE))
+
+
+def kept(one, log, path):
+    """Leave weights and diary of a trainer where another process finds them."""
+    if dist.rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"weights": one.learner.state_dict(), "log": log, "cost": vars(one.cost)}, path)
+
+
+def alike(one, two, what):
+    """Whether two trainings left the same weights and said the same, to rounding."""
+    assert one["weights"].keys() == two["weights"].keys()
+    for part, value in one["weights"].items():
+        assert (value - two["weights"][part]).abs().max() < CLOSE, (what, part)
+    for (step, values), (_, others) in zip(one["log"], two["log"], strict=True):
+        for name in set(SAID) & set(values):
+            assert values[name] == pytest.approx(others[name], rel=1e-6, abs=1e-6), (what, name, step)  # some: float32
+
+
+def train_all(cases, folder, batch):
+    for case in cases:
+        one = exact(case, Path(folder) / titled(case) / str(dist.world()), log := [], batch)
+        one.run()
+        kept(one, log, Path(folder) / titled(case) / f"{dist.world()}.pt")
+
+
+@pytest.mark.parametrize(("world", "batch", "cases"), [(2, 7, CASES), (3, 2, [("ppo", {}), ("mle", {}), ("mixer", {})])])
+def test_ranks_equal_one_whatever_their_shares(world, batch, cases, tmp_path):
+    # a batch of 7 gives 3 and 4; of 2 problems on 3 ranks one has none, and minibatches leave another without any
+    together(world, train_all, cases, str(tmp_path), batch)
+    train_all(cases, tmp_path, batch)
+    for case in cases:
+        one, more = (torch.load(tmp_path / titled(case) / f"{number}.pt") for number in (1, world))
+        alike(one, more, titled(case))
+
+
+@pytest.mark.parametrize("case", CASES, ids=titled)
+def test_slices_add_up_to_the_whole_batch(case, tmp_path):
+    found = []
+    for slices in (1, 3):
+        one = exact(case, tmp_path / str(slices), log := [])
+        one.accumulate = slices
+        one.run()
+        found.append({"weights": one.learner.state_dict(), "log": log})
+    alike(*found, titled(case))
+
+
+def short_of_memory(module, most, when):
+    """Lets a module fail as torch does when it is handed more than `most` rows, where `when()`; counts how often it did."""
+    failed = []
+
+    def refuse(_, given):
+        if len(given[0]) > most and when():
+            failed.append(len(given[0]))
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+                               "tried to allocate 68719476736 bytes. Error code 12 (Cannot allocate memory)")
+    module.register_forward_pre_hook(refuse)
+    return failed
+
+
+@pytest.mark.parametrize("case", CASES, ids=titled)
+def test_what_does_not_fit_memory_is_done_in_parts_with_the_same_result(case, tmp_path, capsys):
+    found = []
+    for most in (99, 2):
+        one = exact(case, tmp_path / str(most), log := [])
+        one.judge = lambda policy: 0.0
+        failed = short_of_memory(one.policy.encoder, most, lambda: True)
+        one.run()
+        found.append({"weights": one.learner.state_dict(), "log": log})
+    alike(*found, titled(case))
+    said = [line for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
+    assert len(failed) == len(said) <= 4 and any("scoring" in line for line in said), "once a doubling, and no more"
+    if one.cost.sampled_tokens and case[0] not in ("mle", "raml"):
+        assert any("collecting" in line for line in said) and one.parts == 4
+
+
+def test_a_collection_that_ran_out_leaves_no_trace(tmp_path):
+    # the anchor is scored last, when the moments of rewards have been taken into the moving ones already
+    found = []
+    for most in (99, 3):
+        one = exact(("reinforce", {}), tmp_path / str(most), log := [])
+        prepare = one.algorithm.prepare
+        one.algorithm.prepare = lambda policy, prepare=prepare, one=one, most=most: (
+            prepare(policy), short_of_memory(one.algorithm.sampler.regular.anchor.encoder, most, lambda: True))
+        one.run()
+        found.append({"weights": one.learner.state_dict(), "log": log})
+    alike(*found, "reinforce")
+    assert one.parts == 4
+
+
+def test_without_memory_for_a_single_problem_the_run_ends_in_one_line(tmp_path):
+    one = exact(("reinforce", {}), tmp_path, [])
+    short_of_memory(one.policy.encoder, 0, torch.is_grad_enabled)
+    with pytest.raises(MemoryError, match="update 0, scoring: no memory for a single problem .*take a smaller model"):
+        one.run()
+
+
+def train_short(folder):
+    """Two ranks, of which one alone runs out of memory, first while it collects and then while it scores."""
+    one = exact(("reinforce", {}), Path(folder) / str(dist.world()), log := [])
+    one.judge = lambda policy: 0.0
+    if dist.world() == 2 and dist.rank() == 1:
+        short_of_memory(one.policy.encoder, 2, lambda: True)
+    one.run()
+    kept(one, log, Path(folder) / f"{dist.world()}.pt")
+
+
+def test_one_rank_may_run_out_of_memory_alone(tmp_path):
+    together(2, train_short, str(tmp_path))
+    train_short(tmp_path)
+    alike(*(torch.load(tmp_path / f"{world}.pt") for world in (1, 2)), "reinforce")
+
+
+def train_stretch(folder, until):
+    one = exact(("ppo", {}), Path(folder) / "run", log := [], updates=12, every=4)
+    one.run(until=until)
+    kept(one, log, Path(folder) / f"{until}.pt")
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(tmp_path):
+    for until, world in ((4, 2), (8, 1), (12, 2)):
+        if world == 1:
+            train_stretch(tmp_path / "changing", until)
+        else:
+            together(world, train_stretch, str(tmp_path / "changing"), until)
+    train_stretch(tmp_path / "one", 12)
+    changing, one = (torch.load(tmp_path / name / "12.pt") for name in ("changing", "one"))
+    for part, value in one["weights"].items():
+        assert (value - changing["weights"][part]).abs().max() < CLOSE, part
+    counted = ("updates", "sampled_tokens", "scored_tokens")
+    assert [one["cost"][name] for name in counted] == [changing["cost"][name] for name in counted]
+
+
+def train_and_resume(folder):
+    for name, stops in (("whole", [8]), ("parts", [4, 8])):
+        for stop in stops:
+            torch.rand(17 * stop)                                       # a resumed run finds another generator state
+            one = trainer("grpo", Path(folder) / name, {"dropout": 0.3}, [], batch=7, updates=8, every=4,
+                          changes=carried("grpo", reuse=REUSE))
+            one.run(until=stop)
+        if dist.rank() == 0:
+            torch.save(one.learner.state_dict(), Path(folder) / f"{name}.pt")
+
+
+def test_resuming_is_exact_on_two_ranks_as_well(tmp_path):
+    together(2, train_and_resume, str(tmp_path))
+    whole, parts = (torch.load(tmp_path / f"{name}.pt") for name in ("whole", "parts"))
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def evaluate_all(folder):
+    task = Table(words=4, steps=4, rule=True)
+    policy = make_policy(task.sizes, Shape(head="vocabulary", **TINY))
+    policy.load_state_dict(tiny_policy(Shape(head="vocabulary", **TINY), task.sizes, scale=3.0).float().state_dict())
+    found = evaluate(policy, task, "train", torch.device("cpu"), size=5, show=3)
+    nll = reference_nll(policy, task, "train", torch.device("cpu"), size=5)
+    torch.save({"rows": found.rows["reward"].tolist(), "nll": nll.tolist(), "shown": found.shown, "scores": found.scores},
+               Path(folder) / f"{dist.world()}-{dist.rank()}.pt")
+
+
+def test_evaluation_shared_by_ranks_is_the_same_to_the_last_bit_on_each(tmp_path):
+    together(2, evaluate_all, str(tmp_path))
+    evaluate_all(tmp_path)
+    alone, *shared = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
+    assert len(alone["shown"]) == 3 and all(one == alone for one in shared)
