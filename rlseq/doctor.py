@@ -16,6 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import journal
+from .command import Parser, exit_code
+from .printable import printable
+from .results import is_number, sound_curve, sound_diagnostics
 from .verdicts import Course, Verdict, course, verdicts
 
 WIDTH = 110           # of a line, in signs
@@ -26,25 +29,23 @@ MORE = {"gradient_snr": "signal-to-noise of the gradient {:.2g}", "sample_copied
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 where RUN cannot be judged."""
-    parser = argparse.ArgumentParser(prog="python -m rlseq.doctor", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    return exit_code(lambda: _judge(arguments), "rlseq.doctor")
+
+
+def _judge(arguments: Sequence[str] | None) -> None:
+    parser = Parser(prog="python -m rlseq.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="folder, result file or MLflow run id")
     parser.add_argument("--json", action="store_true", help="for machines: every verdict with its numbers and limits")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow that holds the id (default: MLFLOW_TRACKING_URI or "
                                                               "sqlite:///runs/mlflow.db)")
     wanted = parser.parse_args(arguments)
-    try:
-        run = read(wanted.run, wanted.tracking_uri)
-    except ValueError as error:
-        print("rlseq.doctor: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
+    run = read(wanted.run, wanted.tracking_uri)
     found = verdicts(run)
     if wanted.json:
         print(json.dumps({"run": run.name, "healthy": not any(one.sick for one in found),
                           "verdicts": [asdict(one) for one in found]}, indent=1))
     else:
         print(said(run, found))
-    return 0
 
 
 def read(where: str, uri: str | None = None) -> Course:
@@ -73,15 +74,19 @@ def of_result(path: Path) -> Course:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         name = "/".join(str(data[key]) for key in ("task", "policy", "algo", "seed"))
+        if not (sound_curve(data["curve"]) and sound_diagnostics(data.get("diagnostics", {}))):
+            raise ValueError("its curve or its diagnostics are no numbers")
         found = course(name, data["curve"], data.get("diagnostics", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not a result of rlseq.run ({type(error).__name__}: {error}); name one under results/") \
             from None
     return checked(found)
 
 
 def checked(run: Course) -> Course:
-    """Raises ValueError in one line unless a probe looked before training and after some of it."""
+    """Raises ValueError in one line unless a probe looked before training and after some of it, and saw numbers."""
+    if not all(is_number(value) or name == "stage" for look in (run.before, *run.looks) for name, value in look.items()):
+        raise ValueError(f"{run.name}: what its looks say are no numbers; it is no diary of rlseq.run")
     if "decoded_reward" not in run.before:
         raise ValueError(f"{run.name}: no diagnostics; this is pretraining, or a run by an earlier rlseq: name a fine-tuning, "
                          "or run it again")
@@ -93,7 +98,7 @@ def checked(run: Course) -> Course:
 def said(run: Course, found: Sequence[Verdict]) -> str:
     """Verdicts for people."""
     last = run.looks[-1]
-    lines = [f"{run.name}, {last.get('updates', 0):.0f} updates, {len(run.looks)} looks", ""]
+    lines = [f"{printable(run.name, 300)}, {last.get('updates', 0):.0f} updates, {len(run.looks)} looks", ""]
     for one in found:
         if one.sick:
             lines += textwrap.wrap(f"ALARM  {one.name}: {one.says}.", WIDTH, subsequent_indent=" " * 7)

@@ -6,13 +6,14 @@ theirs as artifact. Of equal ones (same configuration and seed) the latest count
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from .command import Parser, exit_code
+from .printable import printable
 from .report_groups import Judge, groups
 from .report_html import page
 from .report_text import leaderboard, main_table
@@ -24,19 +25,18 @@ PATTERN = "*-v*/*/*/*.json"                    # where `results.write` puts them
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 where there is nothing to report on."""
+    return exit_code(lambda: _report(arguments), "rlseq.report")
+
+
+def _report(arguments: Sequence[str] | None) -> None:
     wanted = _parser().parse_args(arguments)
     with tempfile.TemporaryDirectory() as fetched:
-        try:
-            results, complaints = collected(wanted.results, wanted.tracking_uri, Path(fetched))
-        except ValueError as error:
-            print(f"rlseq.report: {error}", file=sys.stderr)
-            return 2
+        results, complaints = collected(wanted.results, wanted.tracking_uri, Path(fetched))
         for one in complaints:
-            print(f"left out: {one}", file=sys.stderr)
+            print(f"left out: {printable(one, 1000)}", file=sys.stderr)
         if not results:
-            print(f"rlseq.report: no results in {wanted.results} nor in finished MLflow runs; run `python -m rlseq.run` "
-                  "first, or give --results DIR (runs of plan=smoke: --results runs/smoke)", file=sys.stderr)
-            return 2
+            raise ValueError(f"no results in {wanted.results} nor in finished MLflow runs; run `python -m rlseq.run` "
+                             "first, or give --results DIR (runs of plan=smoke: --results runs/smoke)")
         judged = [Judge(group) for group in groups(results)]
         out = wanted.out or wanted.results
         try:
@@ -44,10 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             (out / "leaderboard.md").write_text(leaderboard(judged, complaints), encoding="utf-8")
             (out / "index.html").write_text(page(judged, complaints, wanted.results / "lab.svg"), encoding="utf-8")
         except OSError as error:
-            print(f"rlseq.report: cannot write to {out}: {error.strerror}; give another --out", file=sys.stderr)
-            return 2
+            raise ValueError(f"cannot write to {out}: {error.strerror}; give another --out") from None
     print(f"{len(results)} results -> {out / 'leaderboard.md'} and {out / 'index.html'}")
-    return 0
 
 
 def collected(folder: Path, uri: str | None, fetched: Path) -> tuple[list[Result], list[str]]:
@@ -72,18 +70,16 @@ def collected(folder: Path, uri: str | None, fetched: Path) -> tuple[list[Result
             continue
         if home is fetched and one.plan == "smoke":
             continue                           # its numbers mean nothing; runs/smoke holds them for who asks
-        if home is fetched:                    # a stranger's path stays shut
-            pictures = [path.parent.parent / "pictures" / Path(place).name for place in one.pictures]
-        else:
-            pictures = [path.parent / place for place in one.pictures]
+        shown = path.parent.parent / "pictures" if home is fetched else path.parent
+        pictures = [shown / Path(place).name for place in one.pictures]             # a stranger's path stays shut
         key = (one.task, one.task_version, one.policy, one.algo, one.hash, one.seed)
         if key not in found or found[key].finished < one.finished:
             found[key] = replace(one, pictures=[str(place) for place in pictures])
     return list(found.values()), complaints
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rlseq.report", description=__doc__.split("\n\n")[0])
+def _parser() -> Parser:
+    parser = Parser(prog="python -m rlseq.report", description=__doc__.split("\n\n")[0])
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
                         help="folder of result files (default: results)")
     parser.add_argument("--tracking-uri", metavar="URI",

@@ -13,11 +13,15 @@ import json
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
+
+from .printable import printable
 
 FORMAT = 1
 STAGES = ("before", "after")
@@ -25,6 +29,7 @@ COST = ("updates", "sampled_tokens", "scored_tokens", "seconds")
 # parts of a configuration that say where and how watched a run was, not what was computed
 CIRCUMSTANCES = ("seed", "compare", "device", "cuda_graphs", "tracking", "results", "runs", "controls", "beams",
                  "reward_limit")
+UNPACKED = 2**31               # bytes that the statistics of one result may take
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,19 @@ def config_hash(config: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def check_name(name: str) -> None:
+    """Raises ValueError for what is no name of a task, a policy or an algorithm: it becomes part of paths."""
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", name):
+        raise ValueError(f"{printable(name)!r} cannot name a folder of results; use at most 100 letters, digits and . _ + -")
+
+
 def place(result: Result, folder: Path) -> Path:
     """Where a result belongs: `<seed>.json`, or `<seed>-<hash8>.json` where another configuration's result lies."""
     for name in (result.task, result.policy, result.algo):
-        if not re.fullmatch(r"[\w][\w.+-]*", name):
-            raise ValueError(f"{name!r} cannot name a folder of results; use letters, digits and . _ + -")
+        check_name(name)
     home = Path(folder) / f"{result.task}-v{result.task_version}" / result.policy / result.algo
+    if not home.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"{home} is a link that leaves {folder}; name the place itself, as results=PLACE")
     usual, own = home / f"{result.seed}.json", home / f"{result.seed}-{result.hash[:8]}.json"
     if own.exists():
         return own
@@ -135,7 +147,7 @@ def read(path: Path) -> Result:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: there is no such result") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON ({error}); run the job again or delete it") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         said = data.get("format") if isinstance(data, dict) else type(data).__name__
@@ -159,8 +171,14 @@ def _rows(path: Path, checksum: str, owner: Path) -> dict[str, np.ndarray]:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != checksum:
         raise ValueError(f"{owner}: {path.name} is not the one it was written with; run the job again")
-    with np.load(io.BytesIO(content), allow_pickle=False) as packed:
-        return {name: packed[name] for name in packed.files}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(one.file_size for one in archive.infolist()) > UNPACKED:
+                raise ValueError(f"it would take more than {UNPACKED} bytes")
+        with np.load(io.BytesIO(content), allow_pickle=False) as packed:
+            return {name: packed[name] for name in packed.files}
+    except Exception as error:                 # zipfile, zlib and numpy: each has its own family
+        raise ValueError(f"{owner}: {path.name} is no archive of statistics ({error}); run the job again") from None
 
 
 def _check(data: dict, rows: Mapping[str, np.ndarray], path: Path) -> None:
@@ -171,10 +189,19 @@ def _check(data: dict, rows: Mapping[str, np.ndarray], path: Path) -> None:
         if kind and one.name in data and (not isinstance(value, kind) or kind is int and isinstance(value, bool)):
             raise ValueError(f"{path}: {one.name}={value!r} is not {kind.__name__}")
     for name, cost in (("pretrained.cost", data["pretrained"].get("cost")), ("cost", data["cost"])):
-        if not isinstance(cost, dict) or not set(COST) <= set(cost):
+        if not _numbers(cost) or not set(COST) <= set(cost):
             raise ValueError(f"{path}: {name} must hold {', '.join(COST)}, got {cost!r}")
     if not data["tests"]:
         raise ValueError(f"{path}: tests is empty; name at least one test split")
+    for name, sound in (
+            ("tests", _strings(data["tests"])), ("pictures", _strings(data["pictures"])), ("curve", sound_curve(data["curve"])),
+            ("diagnostics", sound_diagnostics(data.get("diagnostics", {}))), ("matched", _numbers(data.get("matched", {}))),
+            ("samples", all(isinstance(one, dict) and is_number(one.get("reward")) for one in data["samples"])),
+            ("groups", all(isinstance(one, dict) for one in data.get("groups", []))),
+            *((name, all(isinstance(one, dict) and all(map(_numbers, one.values())) for one in data.get(name, {}).values()))
+              for name in ("variants", "beams"))):
+        if not sound:
+            raise ValueError(f"{path}: {name} is not as rlseq writes it; run the job again or delete it")
     for stage in STAGES:
         for split in data["tests"]:
             _check_split(data, rows, stage, split, path)
@@ -182,17 +209,43 @@ def _check(data: dict, rows: Mapping[str, np.ndarray], path: Path) -> None:
 
 def _check_split(data: dict, rows: Mapping[str, np.ndarray], stage: str, split: str, path: Path) -> None:
     found = data[stage].get(split)
-    if not isinstance(found, dict) or not {"signature", "n", "metrics"} <= set(found):
+    if not isinstance(found, dict) or not {"signature", "n", "metrics"} <= set(found) or not isinstance(
+            found["metrics"], dict) or not isinstance(found["signature"], str):
         raise ValueError(f"{path}: {stage}.{split} must hold signature, n and metrics, got {found!r}")
     if data["primary"] not in found["metrics"]:
         raise ValueError(f"{path}: {stage}.{split} lacks the primary metric {data['primary']!r}")
     for metric, said in found["metrics"].items():
         name = f"{stage}/{split}/{metric}"
-        if not isinstance(said, dict) or not {"score", "signature"} <= set(said):
+        if not isinstance(said, dict) or not {"score", "signature"} <= set(said) or not is_number(said["score"]):
             raise ValueError(f"{path}: {name} must hold score and signature, got {said!r}")
-        if name not in rows or np.ndim(rows[name]) != 2 or len(rows[name]) != found["n"]:
+        if name not in rows or np.ndim(rows[name]) != 2 or not 0 < len(rows[name]) == found["n"] or not (
+                rows[name].shape[1] and rows[name].dtype.kind in "fiu"):
             got = np.shape(rows[name]) if name in rows else "nothing"
             raise ValueError(f"{path}: statistics {name!r} must be [{found['n']}, m], got {got}")
+
+
+def sound_curve(curve: object) -> bool:
+    """Whether a training curve is points of numbers, each with the name of its stage."""
+    return isinstance(curve, list) and all(isinstance(one, dict) and isinstance(one.get("stage"), str) and _numbers(
+        {name: value for name, value in one.items() if name != "stage"}) for one in curve)
+
+
+def sound_diagnostics(found: object) -> bool:
+    """Whether diagnostics are numbers before and after."""
+    return isinstance(found, dict) and all(map(_numbers, found.values()))
+
+
+def is_number(value: object) -> bool:
+    """Whether JSON holds a number here, or none; whole ones as large as a machine's."""
+    return value is None or isinstance(value, Real) and (not isinstance(value, int) or abs(value) < 2**63)
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(map(is_number, value.values()))
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _plain(value: object) -> object:

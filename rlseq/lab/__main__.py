@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..build import build
+from ..build import Seed, build
+from ..command import exit_code
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Options:
 
     plan: Literal["smoke", "default"] = "default"
     algo: str = ""
-    seed: int = 0
+    seed: Seed = 0
     results: str = ""
 
 
@@ -48,18 +49,17 @@ def options(arguments: list[str]) -> Options:
 def main() -> int:
     """The command; a user's mistake is one line on stderr and exit code 2."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(__doc__)
-        return 0
-    try:
-        wanted = options(sys.argv[1:])
-        from .course import chosen, run  # imports torch: not for --help
+        return exit_code(lambda: print(__doc__))
+    return exit_code(_measure)
 
-        folder = Path(wanted.results or ("runs/smoke" if wanted.plan == "smoke" else "results"))
-        return run(wanted.plan, wanted.seed, chosen(wanted.algo), folder)
-    except (ValueError, KeyError, OSError) as error:
-        said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        print("rlseq: " + " ".join(said.split()), file=sys.stderr)
-        return 2
+
+def _measure() -> int:
+    wanted = options(sys.argv[1:])
+    from .course import chosen, run  # imports torch: not for --help
+
+    folder, algorithms = Path(wanted.results or ("runs/smoke" if wanted.plan == "smoke" else "results")), chosen(wanted.algo)
+    folder.mkdir(parents=True, exist_ok=True)                    # before the minutes that it is measured for
+    return run(wanted.plan, wanted.seed, algorithms, folder)
 
 
 if __name__ == "__main__":
