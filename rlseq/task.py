@@ -67,6 +67,10 @@ class Task(ABC):
         """Cost of a problem for bucketing, such as how long its source and target are together."""
         return 1
 
+    def unread(self, example: object) -> int:
+        """How much of a problem's source a policy never sees, in pieces, because the task cuts what is too long."""
+        return 0
+
     @abstractmethod
     def horizon(self, batch: Batch) -> int:
         """Most actions an answer to this batch may have, STOP included."""

@@ -6,12 +6,13 @@ import hashlib
 import warnings
 from functools import cached_property
 from itertools import takewhile
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rlseq import task
+from rlseq.build import Seed, Within
 from rlseq.rewards.rouge import KINDS, Rouge, rouge_rows
 from rlseq.rewards.text import Bleu, Chrf, Exact, Ter, references_of, sentence_worth
 from rlseq.text import UNK, Tokenizer, shown, words
@@ -21,6 +22,7 @@ from . import docstrings
 from .data import Data, Example, read
 
 LIMITS = {"docstrings": docstrings.PIECES, "dialogsum": (400, 60), "files": (400, 60)}     # pieces of source and of target
+Pieces = Annotated[int, Within(1, 10_000)]
 KEPT = 200_000                                  # most encoded examples kept in memory
 
 
@@ -49,10 +51,10 @@ class Task(task.Task):
     tests = ("test",)
 
     def __init__(self, data: Literal["docstrings", "dialogsum", "files"] = "docstrings", path: str | None = None,
-                 vocabulary: int = 8000,
+                 vocabulary: Annotated[int, Within(3, 10**6)] = 8000,
                  reward: Literal["rougeL", "rouge1", "rouge2", "mix", "bleu", "chrf", "ter", "exact"] = "rougeL",
-                 head: Literal["copy", "vocabulary"] = "copy", seed: int = 0,
-                 max_source: int | None = None, max_target: int | None = None) -> None:
+                 head: Literal["copy", "vocabulary"] = "copy", seed: Seed = 0,
+                 max_source: Pieces | None = None, max_target: Pieces | None = None) -> None:
         longest = LIMITS[data]
         self.data, self.path, self.vocabulary, self.head, self.seed = data, path, vocabulary, head, seed
         self.public = data == "files"                    # docstrings and dialogues are other people's texts
@@ -141,6 +143,9 @@ class Task(task.Task):
     def length(self, example: Example) -> int:
         encoded = self._encode(example)
         return len(encoded.source) + len(encoded.target)
+
+    def unread(self, example: Example) -> int:
+        return max(0, len(words(example.source)) - self.max_source)
 
     def horizon(self, batch: Batch) -> int:
         return self.max_target + 1
