@@ -4,12 +4,36 @@ import dataclasses
 import difflib
 import functools
 import inspect
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
 
+from .printable import printable
+
 T = typing.TypeVar("T")
+LARGEST = sys.float_info.max
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """Beside an option's type, `Annotated[int, Within(1, 4096)]`: from where to where its value makes sense.
+
+    The upper end is far above what is wise: it is where a run would end by lack of memory or by NaN, not by a message.
+    """
+
+    least: float
+    most: float
+
+    def __contains__(self, value: float | None) -> bool:
+        return value is None or self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        return f"from {self.least:,} to {self.most:,}".replace(",", "_")
+
+
+MOST_SEED = 2**63 - 1                                  # what every library takes
+Seed = typing.Annotated[int, Within(0, MOST_SEED)]
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -25,6 +49,9 @@ def _fits(value: object, kind: object) -> bool:
         return any(_fits(value, one) for one in typing.get_args(kind))
     if origin is typing.Literal:
         return value in typing.get_args(kind)
+    if origin is typing.Annotated:
+        bare, *marks = typing.get_args(kind)
+        return _fits(value, bare) and all(value in one for one in marks if isinstance(one, Within))
     if origin is not None:
         kind = origin
     if kind is type(None) or kind is None:
@@ -32,7 +59,7 @@ def _fits(value: object, kind: object) -> bool:
     if kind in (object, typing.Any) or not isinstance(kind, type):
         return True
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is tuple:
@@ -40,9 +67,17 @@ def _fits(value: object, kind: object) -> bool:
     return isinstance(value, kind)
 
 
+def shown(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    return printable(repr(value))
+
+
 def _said(kind: object) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
+    if typing.get_origin(kind) is typing.Annotated:
+        bare, *marks = typing.get_args(kind)
+        return " ".join([_said(bare), *(str(one) for one in marks if isinstance(one, Within))])
     if kind is type(None):
         return "null"
     if kind is float:
@@ -80,7 +115,7 @@ def _made(make: typing.Callable[..., T], options: dict[str, object], where: str)
 
 
 def _hints(make: typing.Callable) -> dict[str, object]:
-    return typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
+    return typing.get_type_hints(make.__init__ if inspect.isclass(make) else make, include_extras=True)
 
 
 def _flat(make: typing.Callable) -> dict[str, type]:
@@ -110,7 +145,7 @@ def build(make: typing.Callable[..., T], options: Mapping[str, object], where: s
 def _checked(make: typing.Callable[..., T], options: Mapping[str, object], where: str) -> dict[str, object]:
     """The options with those within options built; raises as `build`."""
     if not isinstance(options, Mapping):
-        raise ValueError(f"{where}={options!r} is a group of options, such as {where}.NAME=VALUE")
+        raise ValueError(f"{where}={shown(options)} is a group of options, such as {where}.NAME=VALUE")
     signature, hints, known, ready = inspect.signature(make), _hints(make), names(make), {}
     for one, group in _flat(make).items():
         inner = {name: value for name, value in options.items() if name in names(group)}
@@ -120,13 +155,13 @@ def _checked(make: typing.Callable[..., T], options: Mapping[str, object], where
         options = {name: value for name, value in options.items() if name not in inner}
     for name, value in options.items():
         if name not in known:
-            raise ValueError(f"unknown option {where}.{name}={value}{nearest(name, known)}; "
+            raise ValueError(f"unknown option {where}.{name}={printable(str(value))}{nearest(str(name), known)}; "
                              f"{where} takes: {', '.join(known)}")
         group = _group(hints.get(name))
         if group and not (value is None and _fits(None, hints[name])):
             value = _nested(group, value, f"{where}.{name}")
         elif name in hints and not _fits(value, hints[name]):
-            raise ValueError(f"{where}.{name}={value!r} is not {_said(hints[name])}")
+            raise ValueError(f"{where}.{name}={shown(value)} is not {_said(hints[name])}")
         ready[name] = value
     missing = [name for name, one in signature.parameters.items() if one.default is one.empty and name not in options]
     if missing:

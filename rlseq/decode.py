@@ -20,6 +20,7 @@ from .types import NEVER, STOP, Rollout, joined
 Answers = TypeVar("Answers")
 NARROW = 0.75             # finished rows leave when at most this share of rows would stay
 LOOK = 16                 # steps on a GPU between looks at who has finished: each look waits for the GPU
+COLDEST, HOTTEST = 1e-4, 1e4     # temperatures: beyond, float32 has no distribution left
 MANY, BLOCK = 512, 64     # from MANY actions on, the mass of BLOCKs is summed first: adding up in order is slow
 
 
@@ -80,8 +81,9 @@ def truncated(logp: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: flo
 
 def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
     """Raises ValueError for settings that no distribution has."""
-    if temperature <= 0:
-        raise ValueError(f"temperature={temperature} must be above 0; for the likeliest action decode greedily")
+    if not COLDEST <= temperature <= HOTTEST:
+        raise ValueError(f"temperature={temperature} must lie in [{COLDEST:g}, {HOTTEST:g}]; for the likeliest action decode "
+                         "greedily")
     if top_k < 0 or not 0 < top_p <= 1:
         raise ValueError(f"top_k={top_k} must be 0 (off) or more, top_p={top_p} must lie in (0, 1]")
 

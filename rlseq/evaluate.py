@@ -5,28 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from . import dist
 from .algos.base import reference
+from .build import Within
 from .decode import beam, check_sampling, greedy, sample
 from .env import SequenceEnv
 from .nn.policy import Policy
+from .printable import printable
 from .task import Mean, Metric, Task
 from .worth import Asked
+
+WIDEST = 4096                      # beam that makes sense at all
 
 
 @dataclass(frozen=True)
 class Decoding:
     """How answers are found; the options of `decode.*` on the command line."""
 
-    beam: int = 0                  # width; 0 or 1 decode greedily
-    length_penalty: float = 1.0
-    no_repeat: int = 0             # n-grams of this size are not repeated (beam only)
+    beam: Annotated[int, Within(0, WIDEST)] = 0      # width; 0 or 1 decode greedily
+    length_penalty: Annotated[float, Within(-10, 10)] = 1.0
+    no_repeat: Annotated[int, Within(0, 1000)] = 0   # n-grams of this size are not repeated (beam only)
     temperature: float = 0.0       # above 0: sample instead
-    top_k: int = 0
+    top_k: Annotated[int, Within(0, 2**31)] = 0
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
@@ -37,8 +42,11 @@ class Decoding:
             check_sampling(self.temperature, self.top_k, self.top_p)
         elif self.top_k or self.top_p != 1.0:
             raise ValueError("decode.top_k and decode.top_p cut a distribution that is sampled; set decode.temperature=1 too")
-        if self.temperature and self.beam > 1:
-            raise ValueError("decode.temperature samples, decode.beam searches; set one of them to 0")
+        if self.temperature and (self.beam > 1 or self.no_repeat):
+            raise ValueError("decode.temperature samples, decode.beam and decode.no_repeat search; set one of them to 0")
+        if self.length_penalty != 1.0 and self.beam <= 1 and not self.no_repeat:
+            raise ValueError(f"decode.length_penalty={self.length_penalty} ranks the answers of a beam, and there is none; set "
+                             "decode.beam=5, say")
 
     def __str__(self) -> str:
         if self.temperature:
@@ -154,5 +162,5 @@ def splits(task: Task, wanted: Sequence[str] = ()) -> list[str]:
     wanted = [task.tests[0] if name == "headline" else name for name in wanted]
     for name in wanted:
         if name not in task.tests:
-            raise KeyError(f"no test split {name!r} in task {task.name}; there are: {', '.join(task.tests)}")
-    return list(wanted or task.tests)
+            raise KeyError(f"no test split {printable(repr(name))} in task {task.name}; there are: {', '.join(task.tests)}")
+    return list(dict.fromkeys(wanted)) or list(task.tests)

@@ -5,6 +5,7 @@ Nothing here imports torch, so that `--help` answers at once; `experiment` does,
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -14,13 +15,15 @@ from contextlib import contextmanager
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from . import command
 from .build import nearest
 from .paths import CONF
 from .patience import limited
+from .printable import printable
 
 APPLIED = ("recipe", "tuned", "sized", "limit")      # groups that task, algo, experiment and plan choose
 LITERAL = ("task.path", "pretrained", "results", "runs", "tracking.uri")     # their commas and braces are no grammar
@@ -41,6 +44,8 @@ def checked(arguments: list[str]) -> list[str]:
     A default lives in a constructor, not in YAML, so `algo.k=4` may name what the YAML does not; whether the option
     exists is checked when it is built. Raises KeyError for an unknown choice of a group, with the nearest one.
     """
+    for one in arguments:
+        _readable(one)
     sweep = [one for one in arguments if one in ("-m", "--multirun")]
     result = sweep[:1]                                       # Hydra wants it first
     rest = [one for one in arguments if one not in sweep]
@@ -69,6 +74,17 @@ def checked(arguments: list[str]) -> list[str]:
         else:
             result.append(argument if name.startswith("hydra") else "++" + argument)
     return result
+
+
+def _readable(argument: str) -> None:
+    """Raises ValueError for what no file can hold, or what would bring in more than the command line says."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{argument} is not UTF-8; write names and paths in UTF-8") from None
+    if re.search(r"\$\{\s*oc\.env\b", argument):
+        raise ValueError(f"{argument}: a configuration is kept in results and MLflow, so it takes nothing from the environment "
+                         "by itself; let the shell fill it in, such as task.path=$HOME/data")
 
 
 def _apart(given: list[re.Match]) -> None:
@@ -115,15 +131,14 @@ def launch(config: DictConfig) -> None:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """A user's mistake becomes one line on stderr and exit code 2; RLSEQ_TRACEBACK=1 shows where it came from."""
+    """As every command has it; Hydra's complaints are about the command line, and a stopped run says how it goes on."""
     try:
-        yield
-    except (HydraException, OmegaConfBaseException, ValueError, KeyError, OSError, FloatingPointError) as error:
-        if os.environ.get("RLSEQ_TRACEBACK"):
-            raise
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        print("rlseq: " + " ".join(text.split()), file=sys.stderr)
-        raise SystemExit(2) from None
+        with command.one_line(more=(HydraException, OmegaConfBaseException)):
+            try:
+                yield
+            except OverrideParseException as error:
+                raise ValueError(f"{printable(error.override)} cannot be read ({str(error).splitlines()[0]}); close what is "
+                                 "open, and put quotes around what is text: name='\"a [text\"'") from None
     except KeyboardInterrupt:
         print("rlseq: stopped; the same command continues from the last checkpoint", file=sys.stderr)
         raise SystemExit(130) from None
@@ -132,6 +147,7 @@ def one_line() -> Iterator[None]:
 def main() -> None:
     """The command."""
     os.environ["HYDRA_FULL_ERROR"] = "1"                   # let errors come here instead of Hydra's own traceback
+    argparse.ArgumentParser.error = command.Parser.error     # Hydra's own words for its flags too
     with one_line():
         sys.argv[1:] = checked(sys.argv[1:])
         launch()

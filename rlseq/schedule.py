@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from .build import Within
 
 SLOPE = 10.0          # of the inverse sigmoid over progress: it falls from 0.99 to 0.01 before it is stretched
 
@@ -28,7 +30,7 @@ class Schedule:
     start: float
     end: float | None = None
     kind: Literal["constant", "linear", "exponential", "inverse_sigmoid", "steps"] = "constant"
-    levels: int = 5
+    levels: Annotated[int, Within(2, 10**6)] = 5
 
     def __post_init__(self) -> None:
         if (self.end is None) != (self.kind == "constant"):

@@ -9,17 +9,21 @@ from pathlib import Path
 
 import torch
 
-from . import __version__, algos, tasks, tracking
-from .build import build, nearest
+from . import __version__, algos, memory, results, tasks, tracking
+from .build import MOST_SEED, build, nearest, shown
 from .env import Earned
-from .evaluate import NLL, Decoding, Evaluation, evaluate, reference_nll, splits
+from .evaluate import NLL, WIDEST, Decoding, Evaluation, evaluate, reference_nll, splits
 from .nn.policy import Policy, Shape, make_policy
+from .printable import printable
 from .provenance import revision
 from .task import Task
 from .train import Stage, precision_context, seed_step
 
 KEYS = ("policy", "task", "algo", "plan", "tracking", "seed", "device", "precision", "pretrained", "compare", "results",
         "runs", "tests", "decode", "cuda_graphs", "controls", "beams", "reward_limit")
+
+GROUPS = {"plan": ("pretrain", "finetune", "test"), "tracking": ("uri",), "task": (), "algo": ()}     # () others check
+MOST_EXAMPLES = 10**9
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Setup:
 def pick_device(name: str) -> torch.device:
     """auto, cpu or cuda; raises ValueError where there is no such device."""
     if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={name} is not one of auto, cpu, cuda")
+        raise ValueError(f"device={shown(name)} is not one of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but torch sees no GPU; take device=cpu, or install a CUDA build of torch")
     if name == "cpu" or not torch.cuda.is_available():
@@ -63,57 +67,92 @@ def pick_device(name: str) -> torch.device:
 
 def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
     """Build all parts of a configuration; raises ValueError or KeyError, one line, before anything is written."""
-    for name in config:
-        if name not in KEYS:
-            raise ValueError(f"unknown option {name}={config[name]}{nearest(name, list(KEYS))}; there are: {', '.join(KEYS)}")
-    plan = dict(config["plan"])
-    for name in plan:
-        if name not in ("name", "pretrain", "finetune", "test"):
-            raise ValueError(f"unknown option plan.{name}{nearest(name, ['pretrain', 'finetune', 'test'])}; "
-                             "plan takes: pretrain, finetune, test")
-    if not isinstance(config["seed"], int) or isinstance(config["seed"], bool) or config["seed"] < 0:
-        raise ValueError(f"seed={config['seed']!r} must be a whole number, 0 or more")
-    if config["precision"] not in ("fp32", "bf16"):
-        raise ValueError(f"precision={config['precision']} is not one of fp32, bf16")
-    device = pick_device(config["device"])
-    if not isinstance(config["cuda_graphs"], bool):
-        raise ValueError(f"cuda_graphs={config['cuda_graphs']!r} is not one of true, false")
-    if config["cuda_graphs"] and device.type != "cuda":
-        raise ValueError(f"cuda_graphs=true needs device=cuda, and this run is on the {device.type}; leave it false")
+    _check_keys(config, KEYS)
+    for group, known in GROUPS.items():
+        _check_keys(config[group], known, group)
+    for name in names.values():
+        results.check_name(name)
+    device, plan = pick_device(config["device"]), config["plan"]
+    _check_values(config, device)
     tracking.check(config["tracking"]["uri"])
     shape = build(Shape, config["policy"], "policy")
     options = dict(config["task"])
-    name = str(options.pop("name"))
+    name = str(options.pop("name", None))
     heads = tasks.task_class(name).heads
     if shape.head not in heads:
         raise ValueError(f"policy={names['policy']} has a {shape.head} head, which does not fit task={name}; "
                          f"take a policy with one of: {', '.join(heads)}")
+    if options.get("head", shape.head) != shape.head:
+        raise ValueError(f"task.head={shown(options['head'])} must be policy.head={shape.head}; leave task.head out")
     task = tasks.make(name, options)
-    widths = config["beams"]
-    if not isinstance(widths, list) or any(not isinstance(one, int) or isinstance(one, bool) or one < 1 for one in widths):
-        raise ValueError(f"beams={widths!r} must be a list of beam widths of 1 or more, such as [1,2,4,8]; [] for none")
-    if not isinstance(plan["test"], int) or plan["test"] < 0:
-        raise ValueError(f"plan.test={plan['test']!r} must be a number of examples of each test split, 0 for all")
-    tests = [config["tests"]] if isinstance(config["tests"], str) else config["tests"]
-    if not isinstance(tests, list):
-        raise ValueError(f"tests={tests!r} must be a list of test splits, such as [headline]")
+    results.check_name(task.name)
     finetune = build(Stage, plan["finetune"], "plan.finetune")
     if finetune.label_smoothing:
         raise ValueError("plan.finetune.label_smoothing has no effect; set algo.label_smoothing")
-    tests = splits(task, tests)
-    for split in ("train", "dev", *tests):
-        if not len(task.examples(split)):
-            raise ValueError(f"split {split} of task {name} is empty; look at task.data and task.path")
+    pretrain, decoding = build(Stage, plan["pretrain"], "plan.pretrain"), build(Decoding, config["decode"], "decode")
     algorithm = algos.make(config["algo"])
     algorithm.suits(task)
-    return Setup(config, names, task, shape, algorithm, build(Stage, plan["pretrain"], "plan.pretrain"),
-                 finetune, build(Decoding, config["decode"], "decode"), tests, device, plan["test"])
+    tests = splits(task, [config["tests"]] if isinstance(config["tests"], str) else config["tests"])
+    for split in ("train", "dev", *tests):                               # last, for it may read for long
+        if not len(task.examples(split)):
+            raise ValueError(f"split {split} of task {name} is empty; look at task.data and task.path")
+    return Setup(config, names, task, shape, algorithm, pretrain, finetune, decoding, tests, device, plan["test"])
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _check_keys(given: object, known: Sequence[str], group: str = "") -> None:
+    """Raises ValueError unless all options of a group are given and no other; where none are known, unless it is a group."""
+    where, takes = (f"{group}.", f"{group} takes") if group else ("", "there are")
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{group}={shown(given)} is a group of options, such as {where}{known[0] if known else 'NAME'}=VALUE")
+    for name in given if known else ():
+        if name not in known:
+            raise ValueError(f"unknown option {where}{name}={printable(str(given[name]))}{nearest(str(name), list(known))}; "
+                             f"{takes}: {', '.join(known)}")
+    for name in known:
+        if name not in given:
+            raise ValueError(f"{where}{name} must be given; {takes}: {', '.join(known)}")
+
+
+def _check_values(config: Mapping[str, object], device: torch.device) -> None:
+    """Raises ValueError for what an option that stands alone cannot be."""
+    for name, value, nothing in (("results", config["results"], False), ("runs", config["runs"], False), (
+            "pretrained", config["pretrained"], True), ("tracking.uri", config["tracking"]["uri"], True)):
+        if not (isinstance(value, str) and value.strip() and "\0" not in value) and not (nothing and value is None):
+            raise ValueError(f"{name}={shown(value)} names no place; give a path{' or null' if nothing else ''}")
+    if not _whole(config["seed"], 0, MOST_SEED):
+        raise ValueError(f"seed={shown(config['seed'])} must be a whole number from 0 to {MOST_SEED}")
+    if config["precision"] not in ("fp32", "bf16"):
+        raise ValueError(f"precision={shown(config['precision'])} is not one of fp32, bf16")
+    if not isinstance(config["cuda_graphs"], bool):
+        raise ValueError(f"cuda_graphs={shown(config['cuda_graphs'])} is not one of true, false")
+    if config["cuda_graphs"] and device.type != "cuda":
+        raise ValueError(f"cuda_graphs=true needs device=cuda, and this run is on the {device.type}; leave it false")
+    widths, test = config["beams"], config["plan"]["test"]
+    if not isinstance(widths, list) or not all(_whole(one, 1, WIDEST) for one in widths):
+        raise ValueError(f"beams={shown(widths)} must be a list of beam widths from 1 to {WIDEST}, such as [1,2,4,8]; [] for "
+                         "none")
+    if not _whole(test, 0, MOST_EXAMPLES):
+        raise ValueError(f"plan.test={shown(test)} must be a number of examples of each test split, from 0, for all, to "
+                         f"{MOST_EXAMPLES}")
+    if not isinstance(config["tests"], str | list):
+        raise ValueError(f"tests={shown(config['tests'])} must be a list of test splits, such as [headline]")
 
 
 def fresh(setup: Setup) -> Policy:
-    """A policy with the initial weights of this seed."""
+    """A policy with the initial weights of this seed. Raises ValueError where its weights alone exceed the memory."""
+    sizes = setup.task.sizes
+    with torch.device("meta"):                                        # counted before it is made
+        weights = sum(one.numel() for one in make_policy(sizes, setup.shape).parameters())
+    if 4 * weights > (held := memory.of(setup.device)):
+        raise ValueError(f"policy={setup.names['policy']} with these options has {weights:.3g} weights, that is "
+                         f"{4 * weights / 2**30:.3g} GiB, and there are {held / 2**30:.3g} GiB of memory; lower policy.width "
+                         "or the numbers of layers")
     seed_step(setup.seed, "weights")
-    return make_policy(setup.task.sizes, setup.shape).to(setup.device)
+    return make_policy(sizes, setup.shape).to(setup.device)
 
 
 def judge(setup: Setup, stage: Stage) -> Callable[[Policy], float]:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from .build import Within
+
+Many = Annotated[int, Within(0, 10**9)]
+Few = Annotated[int, Within(1, 100)]
+Sources = Annotated[int, Within(1, 2**20)]
 
 
 @dataclass(frozen=True)
 class Stage:
     """One stretch of training; the options of `plan.pretrain.*` and `plan.finetune.*`."""
 
-    updates: int
-    lr: float = 1e-3
-    batch: int = 64                   # sources an update, over all ranks
-    batch_tokens: int = 0             # above 0: batches of about this much instead, by the task's `length`
-    warmup: int = 100                 # updates
+    updates: Many
+    lr: Annotated[float, Within(0, 1000)] = 1e-3
+    batch: Sources = 64               # sources an update, over all ranks
+    batch_tokens: Many = 0            # above 0: batches of about this much instead, by the task's `length`
+    warmup: Many = 100                # updates
     schedule: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
     clip: float = 1.0                 # gradient norm; 0 turns clipping off
-    weight_decay: float = 0.0
-    every: int = 200                  # updates between evaluations on dev (and checkpoints)
-    dev: int = 500                    # dev examples each evaluation decodes; 0 means all
-    label_smoothing: float = 0.0      # of pretraining; when fine-tuning it is the algorithm's
-    average: int = 1                  # weights of this many last evaluations are averaged, and taken if better on dev
+    weight_decay: Annotated[float, Within(0, 1000)] = 0.0
+    every: Many = 200                 # updates between evaluations on dev (and checkpoints)
+    dev: Many = 500                   # dev examples each evaluation decodes; 0 means all
+    label_smoothing: Annotated[float, Within(0, 0.999)] = 0.0      # of pretraining; when fine-tuning it is the algorithm's
+    average: Few = 1                  # weights of this many last evaluations are averaged, and taken if better on dev
 
     def __post_init__(self) -> None:
         for name, least in {"updates": 0, "lr": 0, "batch": 1, "warmup": 0, "clip": 0, "every": 1, "dev": 0, "average": 1,

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from .build import Within
+
 STOP = 0          # action 0 ends an answer in every task
 NEVER = -1e9      # logit of an illegal action: finite, for 0 * -inf is NaN; exp(NEVER) is exactly 0
+Count = Annotated[int, Within(0, 2**31 - 1)]
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,9 @@ class Sizes:
     coordinates in the plane.
     """
 
-    source_ids: int = 0
-    features: int = 0
-    vocabulary: int = 0
+    source_ids: Count = 0
+    features: Count = 0
+    vocabulary: Count = 0
     shared: bool = False
     plane: bool = False
 

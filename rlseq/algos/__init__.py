@@ -15,12 +15,15 @@ def make(options: dict[str, object]) -> Algorithm:
 def kind_of(kind: str) -> type[Algorithm]:
     """The one class derived from Algorithm in a module; raises KeyError where there is none."""
     name = kind if "." in kind else f"{__name__}.{kind}"
+    missing = KeyError(f"no algorithm module {kind!r}; algo.kind names a file of rlseq/algos or a module of yours")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise missing
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise KeyError(f"no algorithm module {kind!r}; algo.kind names a file of rlseq/algos or a module of yours") from error
+        raise missing from error
     found = [one for one in vars(module).values()
-             if isinstance(one, type) and issubclass(one, Algorithm) and one.__module__ == name]
+             if isinstance(one, type) and issubclass(one, Algorithm) and one is not Algorithm and one.__module__ == name]
     if len(found) != 1:
         raise KeyError(f"{name} must hold exactly one class derived from Algorithm, it holds {len(found)}")
     return found[0]

@@ -15,6 +15,7 @@ from ..task import Task
 from ..types import Rollout, Scores
 
 Normalise = Literal["token", "sequence", "sum", "constant"]
+LONGEST = 10**6          # length that anything is divided by
 
 
 class Algorithm(nn.Module):
@@ -68,8 +69,8 @@ class Algorithm(nn.Module):
 
 def check_constant(constant: int, normalise: Normalise) -> None:
     """Raises ValueError for a length that nothing can be divided by, or nothing is."""
-    if constant < 1:
-        raise ValueError(f"algo.constant={constant} must be 1 or more")
+    if not 1 <= constant <= LONGEST:
+        raise ValueError(f"algo.constant={constant} must lie in [1, {LONGEST}]")
     if constant > 1 and normalise != "constant":
         raise ValueError(f"algo.constant={constant} has no effect with algo.normalise={normalise}; set algo.normalise=constant")
 

@@ -14,12 +14,13 @@ Departs from the paper: no edit distance; what insertions and deletions are wort
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from .. import dist
+from ..build import Within
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..schedule import Schedule
@@ -74,9 +75,9 @@ class RAML(Algorithm):
 
     bias = "it descends KL(q || p) of the payoff distribution q, not the expected reward"
 
-    def __init__(self, k: int = 4, rate: Schedule = Schedule(0.1), payoff: Literal["hamming", "reward"] = "hamming",
-                 tau: float = 0.1, label_smoothing: float = 0.0, normalise: Normalise = "token",
-                 mle_weight: Schedule = Schedule(0.0)) -> None:
+    def __init__(self, k: Annotated[int, Within(1, 2**16)] = 4, rate: Schedule = Schedule(0.1),
+                 payoff: Literal["hamming", "reward"] = "hamming", tau: float = 0.1, label_smoothing: float = 0.0,
+                 normalise: Normalise = "token", mle_weight: Schedule = Schedule(0.0)) -> None:
         super().__init__()
         check_smoothing(label_smoothing)
         if k < 1 or tau <= 0:

@@ -1,11 +1,13 @@
 """Several gradient steps on the same answers: minibatches, the clipped ratio, and when to stop (Schulman et al. 2017)."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from .. import dist
+from ..build import Within
 from ..types import Rollout, Scores
 
 
@@ -13,8 +15,8 @@ from ..types import Rollout, Scores
 class Reuse:
     """How often answers are learnt from, and how far from what drew them; the options of `algo.reuse.*`."""
 
-    epochs: int = 2           # over the collected answers
-    minibatches: int = 2      # gradient steps an epoch, each on a share of the problems with all their answers
+    epochs: Annotated[int, Within(1, 1000)] = 2       # over the collected answers
+    minibatches: Annotated[int, Within(1, 1000)] = 2  # gradient steps an epoch, each on a share of the problems
     clip: float = 0.2         # the ratio counts up to 1 + clip and down to 1 - clip
     stop: float = 0.0         # estimated KL, nats a token, above which the rest of the steps is left out; 0: never
 

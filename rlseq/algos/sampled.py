@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .. import dist
+from ..build import Within
 from ..decode import beam, check_sampling, greedy, last_step, sample, sample_and_greedy
 from ..env import SequenceEnv
 from ..nn.policy import Policy
@@ -55,11 +56,11 @@ class Sampling:
 
     flat: ClassVar[bool] = True
 
-    k: int = 8                               # answers to each source
+    k: Annotated[int, Within(1, 2**16)] = 8  # answers to each source
     temperature: Schedule = Schedule(1.0)
-    top_k: int = 0
+    top_k: Annotated[int, Within(0, 2**31)] = 0
     top_p: float = 1.0
-    beam: int = 0                            # above 0: the k best answers of a beam of this width instead of draws
+    beam: Annotated[int, Within(0, 4096)] = 0        # above 0: the k best answers of a beam of this width instead of draws
     off_policy: Literal["refuse", "allow"] = "refuse"
     most_weight: float = 10.0
     signal: Signal = Signal()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..build import Within
 from ..parts import cuts, in_parts, parts
 from ..types import STOP, Batch, Rollout, Scores, Sizes
 from .attention import Kind
@@ -24,11 +25,11 @@ class Shape:
     head: Literal["vocabulary", "pointer", "copy"]
     encoder: Literal["transformer", "lstm", "gru"] = "transformer"
     decoder: Literal["transformer", "lstm", "gru"] = "transformer"
-    width: int = 256
-    encoder_layers: int = 3
-    decoder_layers: int = 3
-    heads: int = 4                           # of Transformer attention
-    feedforward: int = 0                     # inner width; 0 means four times the width
+    width: Annotated[int, Within(1, 2**16)] = 256
+    encoder_layers: Annotated[int, Within(1, 256)] = 3
+    decoder_layers: Annotated[int, Within(1, 256)] = 3
+    heads: Annotated[int, Within(1, 1024)] = 4               # of Transformer attention
+    feedforward: Annotated[int, Within(0, 2**18)] = 0        # inner width; 0 means four times the width
     dropout: float = 0.1
     positions: Positions = "sinusoidal"      # of a Transformer's source; "none" for sets
     attention: Kind = "additive"             # of a recurrent decoder

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rlseq.build import Seed, Within
 from rlseq.rewards.hull import coverage, is_simple, polygon_area, same_polygon, vertex_f1
 from rlseq.task import Mean, problem_rows
 from rlseq.task import Task as Base
@@ -21,6 +22,7 @@ from .data import ENDLESS, ITEMS, TEST_SIZES, Example, Problems, features_of, in
 
 Features = Literal["coordinates", "polar", "fourier"]
 Reward = Literal["area", "exact", "f1", "f1+exact", "area+exact"]
+Points = Annotated[int, Within(3, 10_000)]
 LARGEST = 1e100                       # of a user's coordinate: squares of it must stay finite
 FORM = "a line is x1 y1 x2 y2 ..., at least three points, numbers parted by blanks or commas"
 
@@ -33,7 +35,7 @@ class Task(Base):
 
     name, version, heads, has_plot = "hull", 0, ("pointer",), True
 
-    def __init__(self, head: str, seed: int = 0, n_min: int = 5, n_max: int = 50,
+    def __init__(self, head: str, seed: Seed = 0, n_min: Points = 5, n_max: Points = 50,
                  features: Features = "coordinates", reward: Reward = "f1+exact") -> None:
         if head not in self.heads:
             raise ValueError(f"task hull needs a policy with the head {' or '.join(self.heads)}, not {head!r}")

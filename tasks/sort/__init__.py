@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rlseq.build import Seed, Within
 from rlseq.rewards.order import is_sorted, items_f1, order_f1
 from rlseq.task import Mean, problem_rows
 from rlseq.task import Task as Base
@@ -20,6 +22,7 @@ from .data import BUCKETS, ENDLESS, ITEMS, Example, Problems, feature_table
 UNK, FIRST_WORD = 1, 2
 NOTHING = -1                          # the value of an action that names none, and of padding
 TEST_LENGTHS = (5, 10, 30, 100)       # items in a problem of the other test splits, exactly
+Below, Items = Annotated[int, Within(2, 10**6)], Annotated[int, Within(1, 10_000)]
 SPARE = 2                             # actions beyond all items and STOP, so that an invented item can be seen to cost
 
 
@@ -34,8 +37,8 @@ class Task(Base):
     name, version, heads = "sort", 0, ("copy", "pointer", "vocabulary")
     reward_name = "order-f1"
 
-    def __init__(self, head: str, seed: int = 0, high: int = 1000, every: int = 10, min_length: int = 1,
-                 max_length: int = 15, duplicates: float = 0.3) -> None:
+    def __init__(self, head: str, seed: Seed = 0, high: Below = 1000, every: Below = 10, min_length: Items = 1,
+                 max_length: Items = 15, duplicates: float = 0.3) -> None:
         if head not in self.heads:
             raise ValueError(f"task sort needs a policy with the head {', '.join(self.heads)}, not {head!r}")
         if high < 100 or not 1 < every <= high:

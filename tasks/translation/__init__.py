@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 import rlseq.task
+from rlseq.build import Seed, Within
 from rlseq.rewards.ngrams import sentence_bleu_ids
 from rlseq.rewards.rouge import Rouge, rouge_rows
 from rlseq.rewards.text import (
@@ -47,9 +48,9 @@ class Task(rlseq.task.Task):
     heads = ("vocabulary", "copy")
 
     def __init__(self, data: Literal["cldr", "multi30k", "files"] = "cldr", path: str | None = None,
-                 pair: str = "en-de", vocabulary: int = 4000,
+                 pair: str = "en-de", vocabulary: Annotated[int, Within(257, 10**6)] = 4000,
                  reward: Literal["bleu", "bleu_ids", "chrf", "rougeL", "ter", "exact"] = "bleu",
-                 head: str = "vocabulary", max_tokens: int = 128, seed: int = 0) -> None:
+                 head: str = "vocabulary", max_tokens: Annotated[int, Within(2, 10_000)] = 128, seed: Seed = 0) -> None:
         languages = pair.split("-")
         if len(languages) != 2 or languages[0] == languages[1] or not all(languages):
             raise ValueError(f"task.pair={pair!r} is not two languages; write source-target, such as en-de or en-pt_BR")

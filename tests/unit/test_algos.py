@@ -68,7 +68,7 @@ def test_references_join_as_the_last_answer_of_each_problem():
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ({"kind": "reinforce", "k": 1}, "needs k >= 2"), ({"kind": "reinforce", "k": 0}, "^algo: k=0 must be 1"),
+    ({"kind": "reinforce", "k": 1}, "needs k >= 2"), ({"kind": "reinforce", "k": 0}, "^algo.k=0 is not int from 1 to"),
     ({"kind": "reinforce", "baseline": "best"}, "one of none, mean, greedy, leave_one_out, learned"),
     ({"kind": "reinforce", "mle_weight": -1.0}, "must be 0 or more"), ({"kind": "mle", "label_smoothing": 1.0}, "lie in"),
     ({"kind": "scheduled_sampling", "gold": {"start": 1, "end": 0, "kind": "exponential"}}, "algo.gold: an exponential"),

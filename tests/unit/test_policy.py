@@ -12,7 +12,7 @@ WORDS = Sizes(source_ids=6, vocabulary=6, shared=True)
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ({"width": 0}, "policy.width=0 must be at least 1"), ({"dropout": 1.0}, "policy.dropout=1.0"),
+    ({"width": 0}, "policy.width=0 is not int from 1 to"), ({"dropout": 1.0}, "policy.dropout=1.0"),
     ({"head": "pointer", "pointing": "none"}, "must point"), ({"attention": "bahdanau"}, "one of none, dot"),
     ({"witdh": 3}, "did you mean 'width'"), ({"width": "wide"}, "is not int"), ({"tied": 1}, "is not bool")])
 def test_wrong_options_are_one_clear_line(options, said):

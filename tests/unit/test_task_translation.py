@@ -109,7 +109,7 @@ def test_a_locale_or_pair_that_does_not_exist_is_said():
     assert "source-target" in said(lambda: make("translation", {"pair": "german"}))
     assert "two languages" in said(lambda: make("translation", {"pair": "de-de"}))
     assert "task.path=FOLDER" in said(lambda: make("translation", {"data": "multi30k"}))
-    assert "2 or more" in said(lambda: make("translation", {"max_tokens": 1}))
+    assert "from 2 to" in said(lambda: make("translation", {"max_tokens": 1}))
     assert "vocabulary, copy" in said(lambda: make("translation", {"head": "pointer"}))
 
 

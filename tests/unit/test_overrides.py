@@ -1,0 +1,119 @@
+"""Whatever stands on the command line of rlseq.run, training begins or one line says what is wrong, and nothing is written.
+
+RLSEQ_THROWN=2000 throws so many command lines; by default fewer are thrown, the same each time.
+"""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlseq import algos, tasks, text
+from rlseq.build import names
+from rlseq.evaluate import Decoding
+from rlseq.nn.policy import Shape
+from rlseq.paths import CONF
+from rlseq.run import choices, main
+from rlseq.setup import KEYS
+from rlseq.stage import Stage
+from tests.thrown import Begins, arguments, ended, many
+
+COUNT = int(os.environ.get("RLSEQ_THROWN", "300"))
+KINDS = sorted(path.stem for path in (CONF.parent / "rlseq" / "algos").glob("*.py") if path.stem not in (
+    "__init__", "base", "regular", "reuse", "sampled"))
+NESTED = ("weight", "where", "estimator", "target", "start", "end", "kind", "levels", "epochs", "shaping", "trace")
+OPTIONS = sorted({*KEYS, *(f"policy.{one}" for one in names(Shape)), *(f"decode.{one}" for one in names(Decoding)),
+                  *(f"plan.{part}.{one}" for part in ("pretrain", "finetune") for one in names(Stage)), "plan.test",
+                  *(f"algo.{one}" for kind in KINDS for one in names(algos.kind_of(kind))), "algo.kind", "task.name",
+                  *(f"task.{one}" for name in ("hull", "sort", "translation") for one in names(tasks.task_class(name)))})
+ODD = ("", "-1", "0", "1", "2", "3", "1e30", "1e-30", "nan", "inf", "-inf", "true", "false", "null", "''", "[]", "[1,2]", "{}",
+       "{a: 1}", "{1: 2}", "[[1],[2]]", "${seed}", "${nothing}", "${oc.env:HOME}", "${oc.decode:x}", "${now:%Y}", "${",
+       "${algo.k}", "100000000", "1000000000", "-5000000000000000000000", "9" * 400, "1_000", "0x10", "'open", '"', "[1,",
+       "{a:", "a,b", "1,2", "range(3)", "choice(1,2)", "glob(*)", "interval(0,1)", " ", "\\", "=", "a=b", "../../x", "???",
+       "☃", "\u202egnp", "\x1b[31m", "a\nb", "/etc/passwd", "None", "0.5", "1.5", "copy", "pointer", "loss", "both", "k1",
+       "leave_one_out", "{kind: linear, start: 1, end: 0}", "{start: nan}", "[" * 300, "(", "!!python/object:os.system", "lstm")
+FLAGS = ("--cfg", "--cfg=job", "--cfg=nothing", "--info=nothing", "--bogus", "-x", "-m", "--multirun", "~seed", "~algo", "=",
+         "~plan.test", "~algo.kind", "~task.name", "+new=1", "++new.deep=1", "+algo.k=1", "task", "=5", "hydra.mode=nothing",
+         "hydra=x", "--config-name=nothing", "--config-dir=/nowhere", "--resolve", "--package", "~nothing", "task@x=hull",
+         "~task", "++task=5", "--experimental-rerun=nothing", "hydra/launcher=nothing", "+task.deep.deeper=1", "..=1", "a..b=1",
+         "++algo=5", "++plan=[]")
+
+word = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+value = st.one_of(st.sampled_from(ODD), st.integers().map(str), st.floats().map(repr), word,
+                  st.lists(st.integers(-2, 9), max_size=4).map(str), st.lists(word, max_size=3).map(str))
+option = st.one_of(st.sampled_from(OPTIONS), st.sampled_from(OPTIONS), st.builds(".".join, st.tuples(
+    st.sampled_from(OPTIONS), st.sampled_from(NESTED))), st.builds(lambda name, at: name[:at] + name[at + 1:],
+                                                                   st.sampled_from(OPTIONS), st.integers(0, 12)))
+override = st.one_of(st.builds("{}={}".format, option, value), st.builds("{}={}".format, option, value),
+                     st.sampled_from(FLAGS), st.builds("{}={}".format, word, value), word)
+lines = st.tuples(st.sampled_from(["hull", "hull", "sort", "translation", "summarization"]), st.sampled_from(choices("algo")),
+                  st.lists(st.sampled_from(choices("policy")), max_size=1), st.lists(override, min_size=1, max_size=3))
+
+
+@pytest.fixture
+def throw(tmp_path, monkeypatch):
+    """Words of a command line -> how rlseq.run ends with them, at the latest where training begins."""
+    from rlseq import pretrain
+    from rlseq.tasks.summarization import docstrings
+
+    def begins(*_):
+        raise Begins
+
+    learn, made = text.Tokenizer.train.__func__, {}
+
+    def learned(cls, lines, kind, size):                     # from few lines and once: what is learned matters to nobody here
+        if (kind, size) not in made:
+            made[kind, size] = learn(cls, [next(iter(lines), "a")], kind, size)
+        return made[kind, size]
+    monkeypatch.setattr(text.Tokenizer, "train", classmethod(learned))
+    pairs = [docstrings.Pair(f"read_{i}(path) it reads all of file {i}", f"Reads file {i}.", f"p{i % 50}") for i in range(400)]
+    corpus = docstrings.Corpus(pairs, {}, {"files": 0, "unparsed": 0, "copies": 0})
+    monkeypatch.setattr(docstrings, "load", lambda: corpus)
+    for name in ("_pretrain", "test"):
+        monkeypatch.setattr(pretrain, name, begins)
+    monkeypatch.chdir(tmp_path)
+
+    def thrown(*words):
+        with arguments(*words):
+            return ended(main)
+    return thrown
+
+
+@many(COUNT)
+@given(lines)
+def test_any_command_line_begins_to_train_or_is_refused_in_one_line(throw, tmp_path, line):
+    task, algo, policy, overrides = line
+    words = [f"task={task}", f"algo={algo}", *(f"policy={one}" for one in policy), "tracking=none", *overrides]
+    found = throw(*words)
+    assert found.well, (words, found)
+    left = [path for path in tmp_path.rglob("*") if path.name not in ("runs", "multirun.yaml")]
+    assert found.code is None or not left, (words, left)
+
+
+@pytest.mark.parametrize(("words", "part"), [
+    (["algo.k=100000000"], "from 1 to 65_536"), (["policy.width=1000000000"], "from 1 to 65_536"),
+    (["policy.width=65536", "policy.encoder_layers=200"], "GiB of memory; lower policy.width"),
+    (["plan.pretrain.updates=-1"], "from 0 to 1_000_000_000"), (["seed=1e30"], "whole number"), (["seed=-1"], "whole number"),
+    (["plan.finetune.lr=nan"], "not a finite number"), (["plan.finetune.lr=inf"], "not a finite number"),
+    (["results=''"], "names no place"), (["task.seed=[1]"], "is not int"), (["~seed"], "seed must be given"),
+    (["algo.kl={weight: {start: {}}}"], "finite number"), (["algo.k=${nothing}"], "nothing"),
+    (["results=${oc.env:HOME}"], "let the shell fill it in"), (["~plan.test"], "plan.test must be given"),
+    (["task.head=copy"], "must be policy.head=pointer"), (["algo.k=[1"], "algo.k=[1 cannot be read"),
+    (["decode.temperature=1", "decode.no_repeat=3"], "samples"), (["decode.length_penalty=2"], "there is none"),
+    (["decode.beam=100000"], "from 0 to 4_096"), (["algo.temperature=1e-9"], "must lie in"),
+    (["algo.kind=base"], "exactly one"), (["algo.kind=os..path"], "no algorithm module"),
+    (["task=translation", "policy=pointer"], "does not fit task=translation"),
+    (["--cfg=nothing"], "invalid choice"), (["task.n_max=3"], "3 <= n_min <= n_max"), (["tracking.uri=''"], "names no place"),
+    (["task.n_max=" + "9" * 5000], "digits"), (["algo.k=" + "[" * 2000 + "]" * 2000], "nested too deeply"), (["~algo"], "algo"),
+    (["algo=raml", "algo.tau=" + "9" * 400], "not a finite number"), (["algo.\x1b[31m=1"], r"\x1b[31m"),
+    (["algo.k=\udcff"], "UTF-8")])
+def test_what_cannot_be_is_refused_with_a_reason(throw, tmp_path, words, part):
+    found = throw("task=hull", "algo=reinforce", *words, "tracking=none")
+    assert found.code == 2 and found.well and part in found.errors, found
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sound_command_line_begins_to_train(throw):
+    assert throw("task=hull", "algo=reinforce", "algo.k=4", "tracking=none").code is None
+    assert throw("task=summarization", "algo=mle", "tracking=none").code is None
