@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
+from queue import SimpleQueue
+from threading import Thread
 
 import numpy as np
 
+from .say import say
 from .task import Task
 
 ENDLESS = 2**31       # splits at least this long are drawn in order from a random start, never shuffled
+PATIENCE = 5          # seconds between two looks at whether the thread that draws still lives
 POOL = 32             # batches sorted together: padding shrinks, and every POOL steps see a fair draw
 
 
@@ -86,21 +90,25 @@ class Batches:
 class Ahead:
     """`batches(step)`, with the one `stride` steps after it drawn in the background meanwhile: the same examples, sooner.
 
-    Nothing is drawn ahead from step `stop` on.
+    Nothing is drawn ahead from step `stop` on. What goes wrong in the background is said where the examples are asked for,
+    with the update's number; a thread that is gone, as after a fork, is noticed within seconds. It ends with the process.
     """
 
     def __init__(self, batches: Callable[[int], Sequence], stop: int, stride: int = 1) -> None:
         self.batches, self.stop, self.stride = batches, stop, stride
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self.asked: SimpleQueue[tuple[int, Future] | None] = SimpleQueue()
         self.drawn: tuple[int, Future] | None = None
         self.given: tuple[int, Sequence] = (0, ())
+        self.thread = Thread(target=self._draw, name="batches", daemon=True)
+        self.thread.start()
 
     def __call__(self, step: int) -> Sequence:
+        """The examples of a step; ValueError where they cannot be drawn, with the cause."""
         if self.drawn is None or self.drawn[0] != step:
-            self.drawn = (step, self.thread.submit(self.batches, step))
-        found, after = self.drawn[1].result(), step + self.stride
+            self.drawn = (step, self._ask(step))
+        found, after = self._found(*self.drawn), step + self.stride
         self.given = (step, found)
-        self.drawn = (after, self.thread.submit(self.batches, after)) if after < self.stop else None
+        self.drawn = (after, self._ask(after)) if after < self.stop else None
         return found
 
     def whence(self, example: object) -> str:
@@ -110,5 +118,33 @@ class Ahead:
         return "an example of train" if place is None else f"train example {self.batches.numbers(step)[place]}"
 
     def close(self) -> None:
-        """Draw no more."""
-        self.thread.shutdown(wait=False, cancel_futures=True)
+        """Draw no more; a draw under way is waited for, if it comes."""
+        self.asked.put(None)
+        self.thread.join(PATIENCE)
+
+    def _ask(self, step: int) -> Future:
+        future: Future = Future()
+        self.asked.put((step, future))
+        return future
+
+    def _draw(self) -> None:
+        while (asked := self.asked.get()) is not None:
+            step, future = asked
+            try:
+                future.set_result(self.batches(step))
+            except BaseException as error:                   # SystemExit too: it must not end this thread unheard
+                future.set_exception(error)
+
+    def _found(self, step: int, future: Future) -> Sequence:
+        waited, said = 0.0, 12 * PATIENCE
+        while not wait([future], timeout=PATIENCE).done:
+            waited += PATIENCE
+            if not self.thread.is_alive():
+                raise ValueError(f"update {step}: the thread that draws its examples is gone; start the run again")
+            if waited > said:
+                say(f"update {step}: waiting for its examples for more than {said:.0f} seconds; is their disk still there?")
+                said *= 2
+        error = future.exception()
+        if error is not None:
+            raise ValueError(f"update {step}: its examples cannot be drawn: {type(error).__name__}: {error}") from error
+        return future.result()

@@ -5,13 +5,19 @@ import sys
 import pytest
 import torch
 
-from rlseq import decode
+from rlseq import decode, say
 
 
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """Each test starts from the same generator state, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_yet():
+    """What one test was told is told to the next one, too."""
+    say.said.clear()
 
 
 @pytest.fixture

@@ -1,10 +1,16 @@
 """Batches: every example once an epoch, a function of (seed, step), and even costs."""
 
+import os
+import time
 from collections import Counter
+from concurrent.futures import wait
+from contextlib import closing
+from threading import Event, Timer
 
 import numpy as np
 import pytest
 
+from rlseq import batches
 from rlseq.batches import ENDLESS, POOL, Ahead, Batches
 
 
@@ -119,20 +125,48 @@ def test_the_next_step_is_drawn_before_it_is_asked_for_and_none_after_the_last()
     asked = []
     ahead = Ahead(lambda step: asked.append(step) or [step], 9)
     assert ahead(0) == [0]
-    ahead.thread.submit(lambda: None).result()                          # what was begun is done
+    wait([ahead.drawn[1]])                                              # what was begun is done
     assert asked == [0, 1]
     assert [ahead(step) for step in (1, 2, 7, 8)] == [[1], [2], [7], [8]]
     ahead.close()
     assert sorted(set(asked)) == [0, 1, 2, 3, 7, 8]
 
 
-def test_an_error_while_drawing_ahead_reaches_the_one_who_asks():
+@pytest.mark.parametrize("error", [ValueError("no step 3"), MemoryError("no step 3"), SystemExit("no step 3")])
+def test_an_error_while_drawing_ahead_reaches_the_one_who_asks(error):
     def broken(step):
-        raise ValueError(f"no step {step}")
-    ahead = Ahead(broken, 9)
-    with pytest.raises(ValueError, match="no step 3"):
-        ahead(3)
+        raise error
+    with closing(Ahead(broken, 9)) as ahead:
+        with pytest.raises(ValueError, match=f"update 3: .* {type(error).__name__}: no step 3"):
+            ahead(3)
+
+
+def test_a_thread_that_is_gone_is_said_within_seconds(monkeypatch):
+    monkeypatch.setattr(batches, "PATIENCE", 0.2)
+    ahead = Ahead(lambda step: [step], 9)
+    child = os.fork()                                                   # takes no thread along
+    if child == 0:
+        try:
+            ahead(5)
+        except ValueError as error:
+            os._exit(7 if "update 5: the thread that draws its examples is gone" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     ahead.close()
+
+
+def test_a_draw_that_hangs_is_said_and_holds_nobody_up_at_the_end(monkeypatch, capsys):
+    monkeypatch.setattr(batches, "PATIENCE", 0.01)
+    hung = Event()
+    ahead = Ahead(lambda step: hung.wait(10) and [step], 9)
+    Timer(0.5, hung.set).start()
+    assert ahead(4) == [4]
+    assert "rlseq: update 4: waiting for its examples" in capsys.readouterr().err
+    hung.clear()
+    start = time.monotonic()
+    ahead.close()
+    assert time.monotonic() - start < 5 and ahead.thread.daemon
+    hung.set()
 
 
 def test_the_batch_drawn_ahead_is_the_one_a_stride_later():
