@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from itertools import chain, islice, takewhile
 from typing import Literal
 
+import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from .types import STOP
 
 UNK = 1                                     # kind "word" only
+REMEMBERED = 2**19                          # most of what stands between spaces whose pieces are kept at hand
+JOINED = 64                                 # how much of it is handed on at once: a call costs as much as cutting ten
 SPACE = "▁"                                 # "preceded by a space", as in SentencePiece
 STOP_PIECE, UNK_PIECE = "▁<stop>", "▁<unk>"  # neither kind can cut these out of a text
 
@@ -29,15 +34,72 @@ _WORDS = re.compile(rf" ?(?:#\w+#|{_LETTER}+(?:['’]{_LETTER}+)*|[^ ])")
 
 def clean(line: str) -> str:
     """The line in Unicode NFC, every run of white space one space, none at the ends; lone surrogates become `?`."""
+    return " ".join(_spaced(line))
+
+
+def _spaced(line: str) -> list[str]:
+    """What stands between white space, in NFC."""
     if not line.isascii():
         line = unicodedata.normalize("NFC", line.encode("utf-8", "replace").decode("utf-8"))
-    return " ".join(line.split())
+    return line.split()
 
 
 def words(line: str) -> list[str]:
     """Words and punctuation marks of a line; `▁` in front says "preceded by a space", as the first piece always is."""
     line = clean(line)
     return [SPACE + one[1:] if one[0] == " " else one for one in _WORDS.findall(" " + line)] if line else []
+
+
+class Cutter:
+    """Cuts lines by cutting everything between spaces once: no piece of this file, word or subword, crosses a space.
+
+    `cut` takes what stands between spaces, one by one, and gives values in a row and how many belong to each.
+    """
+
+    def __init__(self, cut: Callable[[list[str]], tuple[np.ndarray, np.ndarray]]) -> None:
+        self.cut = cut
+        self._forget()
+
+    def __call__(self, lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Values of all lines in a row, and how many each line has [lines]."""
+        rows = [_spaced(line) for line in lines]
+        spans = np.fromiter(map(len, rows), np.int64, len(rows))
+        at = self._numbers(rows, int(spans.sum()))
+        begin, sizes = self.edges[at], self.edges[at + 1] - self.edges[at]
+        ends = np.cumsum(sizes)
+        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(begin - (ends - sizes), sizes)
+        totals, ends = np.concatenate([[0], ends]), np.cumsum(spans)
+        return self.values[places], totals[ends] - totals[ends - spans]
+
+    def _numbers(self, rows: list[list[str]], count: int) -> np.ndarray:
+        """Numbers of what stands between spaces; what is new gets one, and is cut."""
+        if len(self.numbers) > REMEMBERED:
+            self._forget()
+        before = len(self.numbers)
+        found = np.fromiter(map(self.numbers.__getitem__, chain.from_iterable(rows)), np.int64, count)
+        values, sizes = self.cut(list(islice(self.numbers, before, None)))
+        self.values = np.concatenate([self.values, values]) if before else values
+        self.edges = np.concatenate([self.edges, self.edges[-1] + np.cumsum(sizes, dtype=np.int64)])
+        return found
+
+    def _forget(self) -> None:
+        self.numbers, self.values, self.edges = _Numbered(), np.zeros(0, np.int64), np.zeros(1, np.int64)
+
+
+class _Numbered(dict[str, int]):
+    """Counts up what it is asked for."""
+
+    def __missing__(self, one: str) -> int:
+        self[one] = number = len(self)
+        return number
+
+
+def word_counter() -> Cutter:
+    """Tells how many `words` lines have, by the second of what it gives."""
+    def cut(new: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        sizes = np.fromiter((len(words(one)) for one in new), np.int64, len(new))
+        return np.zeros(sizes.sum(), np.bool_), sizes
+    return Cutter(cut)
 
 
 def join_words(pieces: Iterable[str]) -> str:
@@ -70,7 +132,10 @@ class Tokenizer:
             raise ValueError(f"no tokenizer of kind {kind!r}; there are: bpe, word")
         if size < 3:
             raise ValueError(f"a vocabulary of {size} words has no room beside STOP and UNK; set it to 3 or more")
-        counts = Counter(piece for line in lines for piece in words(line))
+        counts: Counter[str] = Counter()
+        for one, times in Counter(one for line in lines for one in _spaced(line)).items():
+            for piece in words(one):
+                counts[piece] += times
         ranked = sorted(counts, key=lambda piece: (-counts[piece], piece))
         return cls("word", [STOP_PIECE, UNK_PIECE, *ranked[:size - 2]], None)
 
@@ -99,6 +164,11 @@ class Tokenizer:
     def size(self) -> int:
         return len(self._pieces)
 
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that tell it from others."""
+        return hashlib.sha256(self.to_json().encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
     def encode(self, line: str) -> list[int]:
         return self.encode_batch([line])[0]
 
@@ -106,7 +176,23 @@ class Tokenizer:
         if self._model is None:
             return [[self._ids.get(piece, UNK) for piece in words(line)] for line in lines]
         spaced = [" " + line if line else "" for line in map(clean, lines)]     # a first word is like any other
-        return [one.ids for one in self._model.encode_batch(spaced, add_special_tokens=False)]
+        return [one.ids for one in self._model.encode_batch_fast(spaced, add_special_tokens=False)]
+
+    def cutter(self) -> Cutter:
+        """Gives the ids of many lines in a row (uint16 where they fit, else int32), and how many each line has."""
+        kind = np.uint16 if self.size <= 2**16 else np.int32
+        begins = np.array([piece.startswith("\u0120") for piece in self._pieces])           # a space as a byte-level sign
+
+        def cut(new: list[str]) -> tuple[np.ndarray, np.ndarray]:
+            if self._model is None:
+                rows = self.encode_batch(new)
+                sizes = np.fromiter(map(len, rows), np.int64, len(rows))
+                return np.fromiter(chain.from_iterable(rows), kind, int(sizes.sum())), sizes
+            joined = ["".join([" " + one for one in new[i:i + JOINED]]) for i in range(0, len(new), JOINED)]
+            found = [one.ids for one in self._model.encode_batch_fast(joined, add_special_tokens=False)]
+            ids = np.fromiter(chain.from_iterable(found), kind)
+            return ids, np.diff(np.flatnonzero(begins[ids]), append=len(ids))
+        return Cutter(cut)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids up to the first STOP; for "bpe" `decode(encode(line)) == clean(line)`."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from functools import cached_property
 from itertools import takewhile
 from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +15,8 @@ from rlseq import task
 from rlseq.build import Seed, Within
 from rlseq.rewards.rouge import KINDS, Rouge, rouge_rows
 from rlseq.rewards.text import Bleu, Chrf, Exact, Ter, references_of, sentence_worth
+from rlseq.say import say
+from rlseq.table import Table, overlaps
 from rlseq.text import UNK, Tokenizer, shown, words
 from rlseq.types import STOP, Batch, Sizes, pad
 
@@ -23,7 +25,9 @@ from .data import Data, Example, read
 
 LIMITS = {"docstrings": docstrings.PIECES, "dialogsum": (400, 60), "files": (400, 60)}     # pieces of source and of target
 Pieces = Annotated[int, Within(1, 10_000)]
-KEPT = 200_000                                  # most encoded examples kept in memory
+KEPT = 2**16                                    # most encoded examples kept in memory
+READ = 8                                        # times max_target: most words of a held-out reference that are scored
+SIGNS = 64                                      # times max_source: most signs of a source that are cut into words at all
 
 
 class Encoded(NamedTuple):
@@ -42,7 +46,7 @@ class Task(task.Task):
     reference word that neither vocabulary nor source holds is UNK in the target, so such a reference earns less than 1.
     reward: ROUGE ("rougeL", "rouge1", "rouge2", "mix" of the three), sentence "bleu", "chrf", "ter" (1 - TER) or "exact".
     `max_source` and `max_target` count words and punctuation marks; by default 200 and 30 for docstrings, else 400
-    and 60. Longer sources are cut; longer targets are left out of train only; both are counted in a warning.
+    and 60. Longer sources are cut; longer targets are left out of train only; both are counted and said.
     """
 
     name = "summarization"
@@ -75,25 +79,39 @@ class Task(task.Task):
         return read(self.data, self.path, self.seed)
 
     @cached_property
-    def _train(self) -> list[Example]:
-        """Training examples whose target fits; what was left out or will be cut is said once."""
+    def _train(self) -> Table[Example]:
+        """Training examples whose target fits; what is left out, cut or met twice is said with its number."""
         train = self._data.splits["train"]
-        kept = [one for one in train if one.references and len(words(one.references[0])) <= self.max_target]
-        if not kept:
+        source, target = train.word_counts()
+        fits = target <= self.max_target
+        if not fits.any():
             raise ValueError(f"none of {len(train)} training targets has at most task.max_target={self.max_target} "
                              f"words; set it higher")
-        cut = sum(len(words(one.source)) > self.max_source for one in kept)
-        if cut or len(kept) < len(train):
-            warnings.warn(f"summarization: of {len(train)} training examples {len(train) - len(kept)} are left out, "
-                          f"their targets are longer than max_target={self.max_target}; of the others {cut} sources "
-                          f"are cut to max_source={self.max_source}", stacklevel=4)
-        return kept
+        cut = int((source[fits] > self.max_source).sum())
+        if cut or not fits.all():
+            say(f"train: of {len(train)} examples {int((~fits).sum())} are left out, their targets are longer than "
+                f"task.max_target={self.max_target}; of the others {cut} sources are cut to task.max_source={self.max_source}")
+        blank = int(((source == 0) | (target == 0)).sum())
+        if blank:
+            say(f"train: {blank} of {len(train)} examples have an empty side; they are trained on as they are")
+        self._look_over()
+        return train.take(np.flatnonzero(fits), told=("targets", self.max_target))
+
+    def _look_over(self) -> None:
+        """Say what splits share, and how many held-out texts are too long, each with its number."""
+        for found in overlaps(self._data.splits):
+            say(found)
+        for split in ("dev", "test"):
+            source, target = self._data.splits[split].word_counts()
+            cut, beyond = int((source > self.max_source).sum()), int((target > self.max_target).sum())
+            if cut or beyond:
+                say(f"{split}: of {len(source)} examples {cut} sources are cut to task.max_source={self.max_source}; {beyond} "
+                    f"references are longer than answers can be, task.max_target={self.max_target}")
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Words of the training sources and references by frequency, unless a checkpoint brought its own."""
-        lines = (line for one in self._train for line in (one.source, *one.references))
-        return Tokenizer.train(lines, "word", self.vocabulary)
+        return self._train.learned("word", self.vocabulary)
 
     @property
     def sizes(self) -> Sizes:
@@ -104,7 +122,7 @@ class Task(task.Task):
         shaping = f"{self.version} {self.vocabulary} {self.head} {self.max_source} {self.max_target}"
         return hashlib.sha256(f"{self._data.fingerprint} {shaping}".encode()).hexdigest()[:12]
 
-    def examples(self, split: str) -> list[Example]:
+    def examples(self, split: str) -> Table[Example]:
         if split not in ("train", "dev", "test"):
             raise KeyError(f"no split {split!r} of {self.name}; there are: train, dev, test")
         return self._train if split == "train" else self._data.splits[split]
@@ -118,7 +136,7 @@ class Task(task.Task):
         return found
 
     def _encode_new(self, example: Example) -> Encoded:
-        pieces = words(example.source)[:self.max_source]
+        pieces = self._pieces(example)
         source = [self.tokenizer.id(piece) for piece in pieces]
         copied: dict[str, int] = {}             # piece outside the vocabulary -> its action
         if self.head == "copy":
@@ -126,9 +144,13 @@ class Task(task.Task):
                 if known == UNK:
                     copied.setdefault(piece, self.tokenizer.size + len(copied))
         copies = [copied.get(piece, known) for piece, known in zip(pieces, source)]
-        wanted = words(example.references[0]) if example.references else []
+        wanted = words(example.references[0])[:READ * self.max_target] if example.references else []
         target = [copied.get(piece) or self.tokenizer.id(piece) for piece in wanted]
         return Encoded(*(torch.tensor([*ids, STOP]) for ids in (source, copies, target)), tuple(copied))
+
+    def _pieces(self, example: Example) -> list[str]:
+        """The words and marks that are read of a source."""
+        return words(example.source[:SIGNS * self.max_source])[:self.max_source]
 
     def collate(self, examples) -> Batch:
         encoded = [self._encode(one) for one in examples]
@@ -190,7 +212,7 @@ class Task(task.Task):
                 for one in takewhile(lambda one: one != STOP, actions[row].tolist())]
 
     def source_words(self, batch: Batch, problem: int) -> list[str]:
-        return [*map(shown, words(batch.examples[problem].source)[:self.max_source]), "STOP"]
+        return [*map(shown, self._pieces(batch.examples[problem])), "STOP"]
 
     def show(self, batch: Batch, actions: Tensor, row: int) -> str:
         example = batch.examples[row // max(len(actions) // max(len(batch), 1), 1)]

@@ -5,11 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from rlseq.reading import Paired, read_jsonl, read_pairs, text_field
+import numpy as np
+
+from rlseq import reading
+from rlseq.kept import held
+from rlseq.reading import Paired, find, text_field
+from rlseq.say import say
+from rlseq.table import TRAINED_ON, Table
 
 from . import docstrings
 
@@ -17,6 +24,8 @@ HELD_OUT, PER_PACKAGE, LARGE = 1000, 100, 0.05   # docstrings: most pairs in dev
                                                  # a package with a larger share of all pairs always trains
 FIELDS = (("source", "target"), ("text", "summary"), ("document", "summary"), ("article", "highlights"),
           ("dialogue", "summary"))
+RULES = 1                                        # goes up when the pairs of the same bytes change: names their cache
+NO_LETTERS = {code: None for code in range(128) if not chr(code).isalnum()}
 ENDINGS = (".tsv", ".jsonl", ".tsv.gz", ".jsonl.gz")
 
 
@@ -32,17 +41,19 @@ class Example:
 class Data:
     """Splits "train", "dev" and "test", and what they were read from, beyond the texts themselves."""
 
-    splits: dict[str, list[Example]]
+    splits: dict[str, Table[Example]]
     origin: str = ""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A short hash of the origin and of every text."""
         digest = hashlib.sha256(self.origin.encode())
         for split, examples in sorted(self.splits.items()):
             digest.update(split.encode())
-            for one in examples:
-                digest.update("\0".join((one.source, *one.references)).encode("utf-8", "surrogatepass") + b"\n")
+            for one in examples.joined():
+                digest.update(one + b"\n")
+        if len(self.splits["train"]) > TRAINED_ON:
+            digest.update(f"a vocabulary of {TRAINED_ON} examples".encode())
         return digest.hexdigest()[:12]
 
 
@@ -61,7 +72,8 @@ def read(data: str, path: str | None, seed: int) -> Data:
 
 def same(text: str) -> str:
     """The text without case, punctuation and white space: equal for texts that a reader would call the same."""
-    return re.sub(r"[\W_]+", "", text.lower())
+    text = text.lower()
+    return text.translate(NO_LETTERS) if text.isascii() else re.sub(r"[\W_]+", "", text)
 
 
 def of_docstrings(corpus: docstrings.Corpus, seed: int) -> Data:
@@ -87,31 +99,37 @@ def of_docstrings(corpus: docstrings.Corpus, seed: int) -> Data:
         f", {left_out} of held-out packages are left out; of {corpus.report['files']} files {corpus.report['unparsed']} "
         f"do not parse; {corpus.report['copies']} copied texts are left out")
     read_from = ", ".join(f"{name} {version}".strip() for name, version in corpus.packages.items())
-    return Data(splits, f"{corpus.fingerprint} {read_from}")
+    tables = {split: Table.of(Example, lambda own=own: ((one.source, one.references) for one in own))
+              for split, own in splits.items()}
+    return Data(tables, f"{corpus.fingerprint} {read_from}")
 
 
 def dialogsum(folder: Path) -> Data:
     """DialogSum (Chen et al. 2021) from `<split>.jsonl.gz`; train loses what dev or test also hold."""
-    splits = {}
-    for split in ("train", "dev", "test"):
-        splits[split] = []
-        for number, record in read_jsonl(folder / f"{split}.jsonl"):
+    def pairs(split: str) -> Iterator[Paired]:
+        for number, record in reading.records(folder / f"{split}.jsonl"):
             where = f"{folder / split}.jsonl, line {number}"
             named = [name for name in ("summary", "summary1", "summary2", "summary3") if name in record] or ["summary"]
             references = tuple(text_field(record, name, where)[0] for name in named)
-            splits[split].append(Example(text_field(record, "dialogue", where)[0], references))
-    return without_twins(splits)
+            yield text_field(record, "dialogue", where)[0], references
+    return without_twins({split: Table.of(Example, lambda split=split: pairs(split), same=same)
+                          for split in ("train", "dev", "test")})
 
 
-def without_twins(splits: dict[str, list[Example]]) -> Data:
+def without_twins(splits: dict[str, Table[Example]]) -> Data:
     """Leave out of train every text that dev or test also hold, once case and punctuation are ignored."""
-    held = {same(one.source) for split in ("dev", "test") for one in splits[split]}
-    kept = [one for one in splits["train"] if same(one.source) not in held]
-    gone = {same(one.source) for one in splits["train"]} & held
-    if gone:
-        warnings.warn(f"summarization: {len(splits['train']) - len(kept)} training texts equal one of {len(gone)} in dev "
-                      f"or test and are left out", stacklevel=3)
-    return Data({**splits, "train": kept})
+    train = splits["train"]
+    held_out = np.concatenate([splits[split].keys[:, 0] for split in ("dev", "test")])
+    twins = np.isin(train.keys[:, 0], held_out)
+    if twins.any():
+        say(f"summarization: {int(twins.sum())} training texts equal one of {len(np.unique(train.keys[twins, 0]))} in dev "
+            f"or test and are left out")
+    return Data({**splits, "train": train.take(np.flatnonzero(~twins), told=("without twins of", str(_total(held_out))))})
+
+
+def _total(keys: np.ndarray) -> int:
+    """A number that tells sets of keys apart."""
+    return int(np.unique(keys).sum(dtype=np.uint64))
 
 
 def files(path: str, seed: int) -> Data:
@@ -121,57 +139,63 @@ def files(path: str, seed: int) -> Data:
     .gz. Where dev or test is missing, a twentieth of the training texts (at most about 1000) takes its place.
     """
     if not Path(path).expanduser().is_dir():
-        found = {"train": _pairs(path)}
+        splits = {"train": _of_path(path)}
     else:
         folder = Path(path).expanduser()
-        found = {split: pairs for split in ("train", "dev", "test") if (pairs := _of_folder(folder, split))}
-        if "train" not in found:
+        splits = {split: found for split in ("train", "dev", "test") if (found := _of_folder(folder, split))}
+        if "train" not in splits:
             raise ValueError(f"no train.tsv, train.jsonl or train.source with train.target (or .gz) in {folder}; "
                              f"put the training pairs there")
-    splits = {split: [Example(source, references) for source, references in pairs] for split, pairs in found.items()}
     return without_twins(_split(splits, seed))
 
 
-def _split(splits: dict[str, list[Example]], seed: int) -> dict[str, list[Example]]:
+def _split(splits: dict[str, Table[Example]], seed: int) -> dict[str, Table[Example]]:
     """Dev and test as they are, or drawn from train by a hash of (seed, text), so that equal texts stay together."""
     missing = [split for split in ("dev", "test") if split not in splits]
     if not missing:
         return splits
-    parts = {split: splits.get(split, []) for split in ("train", "dev", "test")} | {"train": []}
-    share = min(1 / 20, HELD_OUT / max(len(splits["train"]), 1))
-    for one in splits["train"]:
-        drawn = int.from_bytes(hashlib.sha256(f"{seed}/{same(one.source)}".encode("utf-8", "replace")).digest()[:8])
-        place = int(drawn / 2**64 / share)               # the first shares of the unit interval are the missing splits
-        parts[missing[place] if place < len(missing) else "train"].append(one)
+    train = splits["train"]
+    share = min(1 / 20, HELD_OUT / max(len(train), 1))
+    drawn = (int.from_bytes(hashlib.sha256(f"{seed}/{same(one)}".encode("utf-8", "replace")).digest()[:8])
+             for texts in train.texts(train.start) for one in texts)
+    place = np.fromiter((int(one / 2**64 / share) for one in drawn), np.int64, len(train))
+    parts = {split: train.take(np.flatnonzero(place == number), told=(split, seed, *missing))
+             for number, split in enumerate(missing)}        # the first shares of the unit interval are the missing splits
+    parts["train"] = train.take(np.flatnonzero(place >= len(missing)), told=("train", seed, *missing))
     for split in ("train", *missing):
-        if not parts[split]:
-            raise ValueError(f"{len(splits['train'])} training pairs are too few to take {' and '.join(missing)} from; "
+        if not len(parts[split]):
+            raise ValueError(f"{len(train)} training pairs are too few to take {' and '.join(missing)} from; "
                              f"give a folder with train, dev and test files")
-    return parts
+    return splits | parts
 
 
-def _of_folder(folder: Path, split: str) -> list[Paired]:
+def _of_folder(folder: Path, split: str) -> Table[Example] | None:
     for ending in ENDINGS:
         if (folder / (split + ending)).is_file():
-            return _pairs(str(folder / (split + ending)))
+            return _table(folder / (split + ending))
     if any((folder / f"{split}.source{gz}").is_file() for gz in ("", ".gz")):
-        return read_pairs(folder / f"{split}.source", folder / f"{split}.target")
-    return []
+        return _table(folder / f"{split}.source", folder / f"{split}.target")
+    return None
 
 
-def _pairs(path: str) -> list[Paired]:
+def _of_path(path: str) -> Table[Example]:
     """Pairs of a .tsv or .jsonl file, or of two aligned text files written as "SOURCE,TARGET"."""
     if "," in path and not Path(path).expanduser().exists():
         source, target = path.split(",", 1)
-        return read_pairs(source, target)
-    return read_pairs(path, fields=_fields(path))
+        return _table(Path(source), Path(target))
+    return _table(Path(path))
 
 
-def _fields(path: str) -> tuple[str, str]:
+def _table(*paths: Path) -> Table[Example]:
+    """Pairs of one file or of two."""
+    found = [find(one) for one in paths]
+    fields, data = _fields(found[0]), held(found)
+    return Table.of(Example, lambda: reading.pairs(*found, fields=fields), data and (RULES, fields, *data), same)
+
+
+def _fields(path: Path) -> tuple[str, str]:
     """The names of text and summary in a JSONL file: the first known pair that its first record has."""
-    if not str(path).removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")):
+    if not path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")):
         return FIELDS[0]
-    _, record = next(iter(read_jsonl(path)), (1, {}))
+    _, record = next(reading.records(path))
     return next((names for names in FIELDS if all(one in record for one in names)), FIELDS[0])
-
-

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,14 +23,18 @@ from rlseq.rewards.text import (
     references_of,
     sentence_worth,
 )
+from rlseq.say import say
+from rlseq.table import Table, overlaps
 from rlseq.text import Tokenizer, clean
 from rlseq.types import STOP, Batch, Sizes, pad
 
-from .data import ENDLESS, Cldr, Pair, Stored, digest, texts
+from .data import Cldr, Pair, Stored, digest, tokenizer_of
 from .files import Files
 
 TESTS = {"cldr": ("test",), "files": ("test",), "multi30k": ("test-2016", "test-2017")}
-KEPT = 2**17            # encoded lines kept at a time; those of Multi30k all fit
+KEPT = 2**17            # encoded lines kept at a time
+READ = 8                # times max_tokens: most subwords that are read of a text, for memory grows with their square
+SIGNS = 64              # times that: most signs of a line that are cut into subwords at all
 
 
 class Task(rlseq.task.Task):
@@ -40,7 +44,8 @@ class Task(rlseq.task.Task):
     pair: source-target, such as "en-de"; for "cldr" any two locales of CLDR. vocabulary: most subwords.
     reward: sentence "bleu", "chrf", "rougeL" or "ter" (1 - TER) of the text, "exact" match, or "bleu_ids": BLEU over
     subwords, in tensors. Answers are scored by all of these metrics, whatever the reward.
-    max_tokens: most subwords of an answer, its STOP included; longer training pairs are left out and counted.
+    max_tokens: most subwords of an answer, its STOP included; longer training pairs are left out and counted, and of
+    texts in other splits and of new input 8 times as many are read.
     seed: of the embedded data. Every source ends with STOP as an end mark, so none is empty.
     """
 
@@ -80,7 +85,7 @@ class Task(rlseq.task.Task):
     def tokenizer(self) -> Tokenizer:
         """What `restore` brought, else learned from the training split when first needed."""
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer.train(texts(self._read("train")), "bpe", self.vocabulary)
+            self._tokenizer = tokenizer_of(self._read("train"), self.vocabulary)
         return self._tokenizer
 
     @property
@@ -97,27 +102,27 @@ class Task(rlseq.task.Task):
         if split != "train":
             return self._read(split)
         if self._kept is None:
-            self._kept = self._short_enough(self._read(split))
+            self._kept = self._fitting(self._read(split))
         return self._kept
 
     def collate(self, examples: Sequence[Pair]) -> Batch:
-        targets = [one.references[0] if one.references else "" for one in examples]
-        ids = [row + [STOP] for row in self._encode([one.source for one in examples] + targets)]
-        source, source_mask = pad(ids[:len(examples)])
-        target, target_mask = pad(ids[len(examples):])
-        batch = Batch(source, source_mask, target, target_mask, self.tokenizer.size, self._extra(source, examples),
-                      examples)
-        if target.shape[1] > self.horizon(batch):
-            warnings.warn(f"a reference has {target.shape[1]} subwords but answers end after {self.horizon(batch)}; "
-                          f"raise task.max_tokens={self.max_tokens} or task.vocabulary={self.vocabulary}", stacklevel=2)
-        return batch
+        sides = self._sides(examples)
+        source, source_mask = pad([row + [STOP] for row, _ in sides])
+        target, target_mask = pad([row + [STOP] for _, row in sides])
+        return Batch(source, source_mask, target, target_mask, self.tokenizer.size, self._extra(source, examples), examples)
 
     def length(self, example: Pair) -> int:
         """Subwords of the source and of the first reference, with their STOPs."""
-        return sum(len(row) + 1 for row in self._encode([example.source, *example.references[:1]]))
+        source, target = self._sides([example])[0]
+        return len(source) + 1 + (len(target) + 1 if example.references else 0)
+
+    def unread(self, example: Pair) -> int:
+        """Subwords of the source that are not read; beyond what is cut into subwords at all, signs."""
+        most = READ * self.max_tokens
+        return max(0, len(self._encode([example.source])[0]) - most) + max(0, len(example.source) - SIGNS * most)
 
     def horizon(self, batch: Batch) -> int:
-        return self._most(batch.source.shape[1])
+        return int(self._most(batch.source.shape[1]))
 
     def reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
         """Worth of the text of answers against all references; 0 for new input, which has none."""
@@ -170,32 +175,66 @@ class Task(rlseq.task.Task):
             self._raw[split] = self._source.read(split)
         return self._raw[split]
 
-    def _most(self, source: int) -> int:
+    def _most(self, source: int | np.ndarray) -> int | np.ndarray:
         """Most actions of an answer to a source of so many ids, its end mark included."""
-        return min(self.max_tokens, 2 * source + 10)
+        return np.minimum(self.max_tokens, 2 * source + 10)
 
-    def _short_enough(self, pairs: Sequence[Pair]) -> Sequence[Pair]:
-        if len(pairs) == ENDLESS:
-            return pairs
-        sources = self._encode([one.source for one in pairs])
-        targets = self._encode([one.references[0] for one in pairs])
-        kept = [pair for pair, source, target in zip(pairs, sources, targets)
-                if len(source) < self.max_tokens and len(target) < self._most(len(source) + 1)]
-        if not kept:
+    def _fitting(self, pairs: Sequence[Pair]) -> Sequence[Pair]:
+        """The training pairs that are short enough; what is left out, or met twice, is said with its number."""
+        if not isinstance(pairs, Table):
+            return pairs                                     # endless, and none is long
+        pairs = pairs.encoded(self.tokenizer)
+        source, target = pairs.sizes(0), pairs.sizes(1)
+        fits = (source < self.max_tokens) & (target < self._most(source + 1))
+        if not fits.any():
             raise ValueError(f"all {len(pairs)} training pairs are longer than task.max_tokens={self.max_tokens} "
                              f"subwords; raise it")
-        if len(kept) < len(pairs):
-            warnings.warn(f"{len(pairs) - len(kept)} of {len(pairs)} training pairs are left out: longer than "
-                          f"task.max_tokens={self.max_tokens} subwords, or the target more than twice the source",
-                          stacklevel=3)
-        return kept
+        if not fits.all():
+            say(f"train: {int((~fits).sum())} of {len(pairs)} pairs are left out: longer than "
+                f"task.max_tokens={self.max_tokens} subwords, or the target more than twice the source")
+        blank = int(((source == 0) | (target == 0)).sum())
+        if blank:
+            say(f"train: {blank} of {len(pairs)} pairs have an empty side; they are trained on as they are")
+        self._look_over(pairs)
+        return pairs.take(np.flatnonzero(fits))
+
+    def _look_over(self, train: Table) -> None:
+        """Say what other splits share with train, and how many of their texts are too long, each with its number."""
+        splits = {"train": train} | {split: self._read(split) for split in ("dev", *self.tests)}
+        for found in overlaps(splits):
+            say(found)
+        for split in ("dev", *self.tests):
+            held = splits[split].encoded(self.tokenizer)
+            source = held.sizes(0)
+            cut = int((source > READ * self.max_tokens).sum())
+            if cut:
+                say(f"{split}: of {cut} of {len(held)} sources only the first {READ * self.max_tokens} subwords are read; "
+                    f"raise task.max_tokens={self.max_tokens} to an eighth of what they have")
+            beyond = int((held.sizes(1) >= self._most(source + 1)).sum())
+            if beyond:
+                say(f"{split}: {beyond} of {len(held)} references are longer than answers can be: {self.max_tokens} subwords, "
+                    f"or twice the source and 10; raise task.max_tokens={self.max_tokens} or task.vocabulary={self.vocabulary}")
+
+    def _sides(self, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
+        """Ids of each pair's source and of its first reference (none where it has none), as many as are read."""
+        key = self.tokenizer.key
+        stored = [pair.ids is not None and pair.ids.tokenizer == key for pair in pairs]
+        new = iter(self._encode([line for pair, known in zip(pairs, stored) if not known
+                                 for line in (pair.source, *(pair.references or ("",))[:1])]))
+        rows = [(pair.ids.lines[0].tolist(), pair.ids.lines[1].tolist()) if known else (next(new), next(new))
+                for pair, known in zip(pairs, stored)]
+        most = READ * self.max_tokens
+        return [(source[:most], target[:most]) for source, target in rows]
 
     def _encode(self, lines: list[str]) -> list[list[int]]:
-        new = [line for line in dict.fromkeys(lines) if line not in self._encoded]
-        if len(self._encoded) + len(new) > KEPT:
-            self._encoded, new = {}, list(dict.fromkeys(lines))
-        self._encoded.update(zip(new, self.tokenizer.encode_batch(new)))
-        return [self._encoded[line] for line in lines]
+        lines = [line[:SIGNS * READ * self.max_tokens] for line in lines]
+        known = self._encoded
+        new = [line for line in dict.fromkeys(lines) if line not in known]
+        if len(known) + len(new) > KEPT:
+            known, new = {}, list(dict.fromkeys(lines))
+        known.update(zip(new, self.tokenizer.encode_batch(new)))
+        self._encoded = known                                # whole: another thread draws the next batch meanwhile
+        return [known[line] for line in lines]
 
     def _extra(self, source: Tensor, examples: Sequence[Pair]) -> dict[str, Tensor]:
         extra = {"copy_ids": source} if self.head == "copy" else {}

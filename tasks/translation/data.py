@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from typing import Protocol
 
+import numpy as np
+
+from rlseq.table import TRAINED_ON, Ids, Table
+from rlseq.text import Tokenizer
+
 from .cldr import Corpus
-from .files import Files
+from .files import Files, hashed
 
 ENDLESS, HELD_OUT = 2**40, 1000     # items of CLDR's train split, and of its dev and its test split
 SAMPLE = 10_000                     # items of an endless split that a tokenizer learns from
@@ -24,6 +30,7 @@ class Pair:
 
     source: str
     references: tuple[str, ...]
+    ids: Ids | None = field(default=None, compare=False, repr=False)     # of training pairs, where they were stored
 
 
 class Source(Protocol):
@@ -78,20 +85,48 @@ class Stored:
     """Files in a folder; of the test splits asked for, those that are there (the first is always asked for)."""
 
     def __init__(self, files: Files, tests: tuple[str, ...]) -> None:
-        self.files = files
+        self.files, self._found = files, {}
         self.tests = tuple(one for one in tests if one == tests[0] or files.has(one))
 
-    def read(self, split: str) -> Sequence[Pair]:
-        return [Pair(*one) for one in self.files.read(split)]
+    def read(self, split: str) -> Table[Pair]:
+        if split not in self._found:
+            self._found[split] = self._read(split)
+        return self._found[split]
 
     def fingerprint(self) -> list[str]:
+        return [*self._digest, *([f"a tokenizer of {TRAINED_ON} pairs"] if len(self.read("train")) > TRAINED_ON else [])]
+
+    def _read(self, split: str) -> Table[Pair]:
+        if self.files.whole:
+            found = self._whole.take(np.flatnonzero(self._hashed == split), told=(split,))
+        else:
+            found = Table.of(Pair, lambda: self.files.pairs(split), self.files.told(split))
+        if not len(found):
+            raise ValueError(f"{self.files.paths(split)[0]} gives no pairs for the {split} split; put more lines in it, or "
+                             "name a folder that has train, dev and test files")
+        return found
+
+    @cached_property
+    def _digest(self) -> list[str]:
         return [self.files.fingerprint(("train", "dev", *self.tests))]
 
+    @cached_property
+    def _whole(self) -> Table[Pair]:
+        """A corpus without splits."""
+        return Table.of(Pair, lambda: self.files.pairs("train"), self.files.told("train"))
 
-def texts(pairs: Sequence[Pair]) -> list[str]:
-    """Both sides of the pairs (of the first SAMPLE, when there is no end of them), for a tokenizer to learn from."""
-    some = islice(iter(pairs), SAMPLE if len(pairs) == ENDLESS else None)
-    return [text for pair in some for text in (pair.source, *pair.references)]
+    @cached_property
+    def _hashed(self) -> np.ndarray:
+        """[n] the split of each of its pairs."""
+        return np.array([hashed(one) for texts in self._whole.texts(self._whole.start) for one in texts])
+
+
+def tokenizer_of(pairs: Sequence[Pair], size: int) -> Tokenizer:
+    """At most `size` subwords learned from both sides of the pairs (of the first SAMPLE, when there is no end of them)."""
+    if isinstance(pairs, Table):
+        return pairs.learned("bpe", size)
+    some = islice(iter(pairs), SAMPLE)
+    return Tokenizer.train([text for pair in some for text in (pair.source, *pair.references)], "bpe", size)
 
 
 def digest(source: Source, options: dict[str, object]) -> str:

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from rlseq.reading import read_jsonl, read_lines, read_pairs
+from rlseq.reading import LONGEST, lines, pairs
 
 
 def written(folder, name, data):
@@ -22,60 +22,95 @@ def said(call):
 
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbfa\r\n b \r\n", b"a\n b ", gzip.compress(b"a\n b \n")])
 def test_byte_order_marks_windows_line_ends_and_gzip_do_not_matter(tmp_path, data):
-    assert read_lines(written(tmp_path, "x.txt", data)) == ["a", " b "]
+    assert list(lines(written(tmp_path, "x.txt", data))) == ["a", " b "]
 
 
 def test_a_line_ends_at_a_line_end_only(tmp_path):
-    assert read_lines(written(tmp_path, "x.txt", "a\u2028b\x0cc\x85d\n\ne\n")) == ["a\u2028b\x0cc\x85d", "", "e"]
+    assert list(lines(written(tmp_path, "x.txt", "a\u2028b\x0cc\x85d\n\ne\n"))) == ["a\u2028b\x0cc\x85d", "", "e"]
 
 
 def test_the_gzip_beside_the_name_is_found(tmp_path):
     written(tmp_path, "x.txt.gz", gzip.compress(b"a\n"))
-    assert read_lines(tmp_path / "x.txt") == ["a"]
+    assert list(lines(tmp_path / "x.txt")) == ["a"]
 
 
 def test_a_missing_file_names_the_nearest(tmp_path):
     written(tmp_path, "train.en", "a\n")
-    assert "did you mean 'train.en'" in said(lambda: read_lines(tmp_path / "trian.en"))
-    assert "there is no folder" in said(lambda: read_lines(tmp_path / "no" / "train.en"))
-    assert "is a folder" in said(lambda: read_lines(tmp_path))
+    assert "did you mean 'train.en'" in said(lambda: list(lines(tmp_path / "trian.en")))
+    assert "there is no folder" in said(lambda: list(lines(tmp_path / "no" / "train.en")))
+    assert "is a folder" in said(lambda: list(lines(tmp_path)))
 
 
-def test_an_empty_file_is_refused(tmp_path):
-    assert "is empty" in said(lambda: read_lines(written(tmp_path, "x", " \n")))
+MANY = b"a\n" * 3_000_000                   # more than one block of reading
 
 
-def test_a_wrong_encoding_names_the_line_and_the_conversion(tmp_path):
-    message = said(lambda: read_lines(written(tmp_path, "x", b"fine\ncaf\xe9\n")))
-    assert "line 2" in message and "0xe9" in message and "iconv -f ISO-8859-1" in message
-    assert "iconv -f UTF-16" in said(lambda: read_lines(written(tmp_path, "y", "abc\n".encode("utf-16"))))
+@pytest.mark.parametrize(("data", "parts"), [
+    (b"", ["is empty"]),
+    (b" \n\t\n\n", ["blank lines only"]),
+    (b"fine\ncaf\xe9\n", ["line 2", "0xe9", "iconv -f ISO-8859-1"]),
+    (MANY + b"\xff\n", ["line 3000001", "not UTF-8"]),
+    ("abc\n".encode("utf-16"), ["line 1", "iconv -f UTF-16 "]),
+    ("abc\n".encode("utf-16-le"), ["line 1: a NUL byte", "iconv -f UTF-16LE"]),
+    (MANY + b"a\0b\n", ["line 3000001: a NUL byte", "tr -d"]),
+    (b"a\n" + b"x" * 10_000_000 + b"\nb\n", ["line 2", "10000000 signs", "take it out"]),
+    (b"a\n" + b"x" * 30_000_000, ["line 2: more than", "bytes without a line end"]),
+    (b"a\rb\rc\r", ["line 1", "CR alone", "tr "]),
+    (gzip.compress(MANY)[:-9], ["line", "not a whole gzip file", "again"]),
+    (gzip.compress(b"a\n")[:10] + b"\xff" * 20, ["not a whole gzip file"]),
+], ids=["empty", "blank", "latin-1", "late", "utf-16", "utf-16-le", "NUL", "10 MB", "endless", "CR", "cut gzip", "bad gzip"])
+def test_a_file_that_is_no_text_is_said_with_its_line_and_the_remedy(tmp_path, data, parts):
+    message = said(lambda: list(lines(written(tmp_path, "x.txt", data))))
+    assert message.startswith(str(tmp_path / "x.txt")) and all(one in message for one in parts), message
 
 
-@pytest.mark.parametrize("data", [gzip.compress(b"a\n" * 99)[:-9], gzip.compress(b"a\n")[:10] + b"\xff" * 20, b"no gzip"])
-def test_a_broken_gzip_is_said(tmp_path, data):
-    assert "not a whole gzip file" in said(lambda: read_lines(written(tmp_path, "x.gz", data)))
+def test_a_gz_that_is_none_is_said(tmp_path):
+    assert "not a whole gzip file" in said(lambda: list(lines(written(tmp_path, "x.gz", b"no gzip"))))
+
+
+def test_a_line_may_be_as_long_as_is_allowed_and_cross_the_blocks_of_reading(tmp_path):
+    texts = ["é" * LONGEST, "b", "c" * LONGEST] * 3
+    assert list(lines(written(tmp_path, "x.txt", "\r\n".join(texts)))) == texts
+
+
+def test_right_to_left_and_combining_characters_are_text(tmp_path):
+    texts = ["\u202eשלום עולם", "مرحبا \u200fab\u200e", "e" + "\u0301" * 50, "हिन्दी", "👩\u200d👩", "\ufeffx"]
+    assert list(lines(written(tmp_path, "x.txt", "\n".join(texts)))) == texts
 
 
 def test_aligned_files_of_different_lengths_name_the_first_line_alone(tmp_path):
     one, other = written(tmp_path, "a", "1\n2\n3\n"), written(tmp_path, "b", "1\n2\n")
-    message = said(lambda: read_pairs(one, other))
+    message = said(lambda: list(pairs(one, other)))
     assert "3 lines" in message and "has 2" in message and "line 3" in message
 
 
 def test_pairs_come_from_aligned_files_tsv_and_jsonl_with_further_references(tmp_path):
     one, other = written(tmp_path, "a", "x\ny\n"), written(tmp_path, "b", "u\nv\n")
-    assert read_pairs(one, other) == [("x", ("u",)), ("y", ("v",))]
-    assert read_pairs(written(tmp_path, "a.tsv", "x\tu\tw\n\ny\tv\n")) == [("x", ("u", "w")), ("y", ("v",))]
-    lines = '{"en": "x", "de": ["u", "w"]}\n\n{"translation": {"en": "y", "de": "v"}}\n'
-    packed = written(tmp_path, "a.jsonl.gz", gzip.compress(lines.encode()))
-    assert read_pairs(packed, fields=("en", "de")) == [("x", ("u", "w")), ("y", ("v",))]
+    assert list(pairs(one, other)) == [("x", ("u",)), ("y", ("v",))]
+    assert list(pairs(written(tmp_path, "a.tsv", "x\tu\tw\n\ny\tv\n"))) == [("x", ("u", "w")), ("y", ("v",))]
+    text = '{"en": "x", "de": ["u", "w"]}\n\n{"translation": {"en": "y", "de": "v"}}\n'
+    packed = written(tmp_path, "a.jsonl.gz", gzip.compress(text.encode()))
+    assert list(pairs(packed, fields=("en", "de"))) == [("x", ("u", "w")), ("y", ("v",))]
 
 
-def test_mistakes_in_a_line_name_the_line(tmp_path):
-    assert "line 2: no tab" in said(lambda: read_pairs(written(tmp_path, "a.tsv", "x\ty\nz\n")))
-    assert "line 3: not JSON" in said(lambda: read_jsonl(written(tmp_path, "a.jsonl", '{"a": 1}\n\n{"a": \n')))
-    assert "line 1: a JSON list" in said(lambda: read_jsonl(written(tmp_path, "b.jsonl", "[]\n")))
-    message = said(lambda: read_pairs(written(tmp_path, "c.jsonl", '{"source": "x", "targt": "y"}\n')))
-    assert "line 1" in message and "'target'" in message and "did you mean 'targt'" in message
-    assert "write a string" in said(lambda: read_pairs(written(tmp_path, "d.jsonl", '{"source": "x", "target": 3}\n')))
-    assert ".tsv or .jsonl" in said(lambda: read_pairs(written(tmp_path, "e.csv", "x,y\n")))
+@pytest.mark.parametrize(("name", "data", "parts"), [
+    ("a.tsv", "x\ty\nz\n", ["line 2: no tab in 'z'"]),
+    ("a.tsv", "x\ty\nu\tv\tw\n", ["line 2: 3 columns, but its first line has 2", "as a space"]),
+    ("a.tsv", "x\ty\n\x1b[31mz\n", ["line 2", r"\x1b[31mz"]),
+    ("a.jsonl", '{"source": "x", "target": "y"}\n\n{"source": \n', ["line 3: not JSON"]),
+    ("a.jsonl", "[" * 100_000, ["line 1: not JSON"]),
+    ("a.jsonl", "[]\n", ["line 1: a JSON list"]),
+    ("a.jsonl", '{"source": "x", "targt": "y"}\n', ["line 1", "'target'", "did you mean 'targt'"]),
+    ("a.jsonl", '{"source": "x", "target": 3}\n', ["line 1", "write a string"]),
+    ("a.jsonl", '{"source": "x", "target": []}\n', ["line 1", "holds []"]),
+    ("a.jsonl", '{"source": "x", "\\u001b[31m": 3}\n', ["line 1", r"\x1b[31m"]),
+    ("a.csv", "x,y\n", [".tsv or .jsonl"]),
+])
+def test_mistakes_in_a_line_name_the_line(tmp_path, name, data, parts):
+    message = said(lambda: list(pairs(written(tmp_path, name, data))))
+    assert str(tmp_path / name) in message and all(one in message for one in parts), message
+    assert message.isprintable()
+
+
+def test_an_empty_column_is_no_reference(tmp_path):
+    assert list(pairs(written(tmp_path, "a.tsv", "x\tu\tv\ny\tw\t\nz\t\t\n"))) == [
+        ("x", ("u", "v")), ("y", ("w",)), ("z", ("",))]

@@ -1,6 +1,7 @@
 import gzip
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_a_restored_task_answers_any_line_without_its_data(task, tmp_path):
         other.restore({"points": ""})
 
 
-def test_long_sources_are_cut_and_long_targets_left_out_of_train_with_their_number(tmp_path):
+def test_long_sources_are_cut_and_long_targets_left_out_of_train_with_their_number(tmp_path, capsys):
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{number} " + "w " * (number % 20) + "\t" + f"{number} " + "s " * (number // 90) + "\n"
                             for number in range(100)), encoding="utf-8")
@@ -108,8 +109,11 @@ def test_long_sources_are_cut_and_long_targets_left_out_of_train_with_their_numb
     path.rename(tmp_path / "train.tsv")
     task = make("summarization", {"data": "files", "path": str(tmp_path), "max_source": 10, "max_target": 1})
     # sources have 1 + number % 20 words: of the 90 first numbers those with number % 20 >= 10 are cut: 40
-    with pytest.warns(UserWarning, match="of 100 training examples 10 are left out.* 40 sources are cut"):
-        assert len(task.examples("train")) == 90
+    assert len(task.examples("train")) == 90
+    errors = capsys.readouterr().err
+    assert re.search("train: of 100 examples 10 are left out.* 40 sources are cut", errors)
+    for split in ("dev", "test"):
+        assert f"{split}: of 1 examples 1 sources are cut to task.max_source=10; 1 references" in errors
     batch = task.collate(task.examples("test"))                          # a held-out reference is never cut
     assert batch.source_mask.sum() == 11 and batch.target_mask.sum() == 4
     assert task.horizon(batch) == 2 and task.length(task.examples("test")[0]) == 15
@@ -253,27 +257,27 @@ def test_large_packages_always_train():
         assert all(splits.values()) and sum(one.source[0] == "3" for one in splits["train"]) == 500
 
 
-def test_dialogsum_leaves_out_of_train_what_others_hold_and_says_so(tmp_path):
+def test_dialogsum_leaves_out_of_train_what_others_hold_and_says_so(tmp_path, capsys):
     for split, rows in {"train": [("A: Hi!", "x"), ("B", "y"), ("a hi", "z")], "dev": [("a - HI.", "v")]}.items():
         (tmp_path / f"{split}.jsonl").write_text("\n".join(
             json.dumps({"fname": 1, "dialogue": one, "summary": other}) for one, other in rows))
     (tmp_path / "test.jsonl").write_text(json.dumps({"dialogue": "C", **{f"summary{i}": str(i) for i in (1, 2, 3)}}))
-    with pytest.warns(UserWarning, match="2 training texts equal one of 1 in dev or test and are left out"):
-        found = data.dialogsum(tmp_path)
-    assert found.splits["train"] == [Example("B", ("y",))] and found.splits["test"][0].references == ("1", "2", "3")
+    found = data.dialogsum(tmp_path)
+    assert "2 training texts equal one of 1 in dev or test and are left out" in capsys.readouterr().err
+    assert list(found.splits["train"]) == [Example("B", ("y",))] and found.splits["test"][0].references == ("1", "2", "3")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs DialogSum beside the checkout, in shared/data/dialogsum")
-def test_dialogsum_trains_on_nothing_that_dev_or_test_hold():
-    with pytest.warns(UserWarning, match="61 training texts equal one of 53 in dev or test"):
-        found = data.dialogsum(SHARED)
+def test_dialogsum_trains_on_nothing_that_dev_or_test_hold(capsys):
+    found = data.dialogsum(SHARED)
+    assert "61 training texts equal one of 53 in dev or test" in capsys.readouterr().err
     held = {data.same(one.source) for split in ("dev", "test") for one in found.splits[split]}
     assert {split: len(one) for split, one in found.splits.items()} == {"train": 12399, "dev": 500, "test": 500}
     assert not held & {data.same(one.source) for one in found.splits["train"]}
     assert {len(one.references) for one in found.splits["test"]} == {3}
     task = make("summarization", {"data": "dialogsum", "path": str(SHARED)})
-    with pytest.warns(UserWarning, match="of 12399 training examples 164 are left out.* 99 sources are cut"):
-        assert len(task.examples("train")) == 12235
+    assert len(task.examples("train")) == 12235
+    assert re.search("train: of 12399 examples 164 are left out.* 99 sources are cut", capsys.readouterr().err)
     ids = task.tokenizer.encode("Ask #Person1#: yes")
     assert len(ids) == 4 and UNK not in ids                          # Ask / #Person1# / : / yes
 

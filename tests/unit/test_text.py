@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlseq.text import STOP_PIECE, UNK, UNK_PIECE, Tokenizer, clean, join_words, words
+from rlseq import text
+from rlseq.text import STOP_PIECE, UNK, UNK_PIECE, Tokenizer, clean, join_words, word_counter, words
 from rlseq.types import STOP
 
 LINES = ["#Person1#: Don't you know foo_bar.baz?", "Der Preis beträgt 1.234,50 € am 3. Mai.", "東京は晴れ。 नमस्ते שלום",
@@ -28,6 +29,24 @@ def test_subwords_bring_back_any_text(line):
 @settings(max_examples=300, deadline=None)
 def test_word_pieces_join_to_the_text_known_or_not(line):
     assert WORD.join(WORD.pieces(line)) == clean(line)
+
+
+def test_a_cutter_forgets_when_it_remembers_too_much_and_gives_the_same(monkeypatch):
+    monkeypatch.setattr(text, "REMEMBERED", 5)
+    cutter, once = BPE.cutter(), BPE.cutter()
+    for _ in range(3):
+        for line in LINES:
+            assert cutter([line])[0].tolist() == BPE.encode(line) == once([line, ""])[0].tolist()
+
+
+@pytest.mark.parametrize("tokenizer", [BPE, WORD])
+@given(st.lists(st.lists(ANY_TEXT, max_size=4).map(" ".join), max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_lines_cut_at_their_spaces_first_give_the_same_ids_and_words(tokenizer, lines):
+    ids, sizes = tokenizer.cutter()(lines)
+    rows = tokenizer.encode_batch(lines)
+    assert ids.tolist() == [one for row in rows for one in row] and sizes.tolist() == list(map(len, rows))
+    assert word_counter()(lines)[1].tolist() == [len(words(line)) for line in lines]
 
 
 @given(ANY_TEXT)
