@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -56,15 +57,17 @@ _heard: ContextVar[tuple[list[Tensor], Iterator[int]] | None] = ContextVar("hear
 
 
 def start(device: torch.device) -> None:
-    """Join the group that torchrun describes in the environment, if it does."""
+    """Join the group that torchrun describes in the environment, if it does. Of its ranks the first alone prints."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         with together():
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        if rank() > 0:
+            sys.stdout = open(os.devnull, "w")
 
 
 def stop() -> None:
-    """Leave the group."""
-    if dist.is_initialized():
+    """Leave the group, unless its other ranks may be gone: then they are not waited for."""
+    if dist.is_initialized() and sys.exception() is None:
         dist.destroy_process_group()
 
 

@@ -117,7 +117,7 @@ def _finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> 
         name = names["algo"].removesuffix(f"+{setup.control}")            # a control draws the same random numbers
         trainer = Trainer(policy, setup.algorithm, env, setup.finetune, name, setup.seed,
                           judge(setup, setup.finetune), folder, setup.config["precision"], tracker.follow,
-                          probe=Probe(setup.task, setup.device))
+                          probe=Probe(setup.task, setup.device), accumulate=setup.config["accumulate"])
         if (folder / "model.json").is_file():
             tensors, facts = read_checkpoint(folder, "model")
             policy.load_state_dict(tensors)

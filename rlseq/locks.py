@@ -37,7 +37,7 @@ def alone(folder: Path, device: torch.device | None = None) -> Iterator[None]:
     first = device is None or dist.rank() == 0
     while True:
         held = _take(path) if first else None
-        if not _any_rank(held is not None, device):
+        if not (held is not None if device is None else dist.anywhere(held is not None, device)):
             if first and not said:
                 print(f"rlseq: {_holder(path)} works in {folder}; waiting until that is done", file=sys.stderr, flush=True)
             said = True
@@ -50,11 +50,6 @@ def alone(folder: Path, device: torch.device | None = None) -> Iterator[None]:
         if held is not None:
             path.unlink(missing_ok=True)     # while held, so that it is ours; whoever waits sees that it is gone
             os.close(held)
-
-
-def _any_rank(mine: bool, device: torch.device | None) -> bool:
-    """Whether one of the ranks says so; one that waits for the others this way never runs into their time limits."""
-    return mine if device is None else bool(dist.mean(torch.tensor(float(mine), device=device)) > 0)
 
 
 def _take(path: Path) -> int | None:

@@ -76,7 +76,8 @@ def _pretrain(setup: Setup, folder: Path) -> None:
     policy = fresh(setup)
     algorithm = algos.make({"kind": "mle", "label_smoothing": setup.pretrain.label_smoothing})
     trainer = Trainer(policy, algorithm, SequenceEnv(setup.task, setup.device), setup.pretrain, "pretrain", setup.seed,
-                      judge(setup, setup.pretrain), folder, setup.config["precision"])
+                      judge(setup, setup.pretrain), folder, setup.config["precision"],
+                      accumulate=setup.config["accumulate"])
     trainer.run()
     keep(setup, trainer, folder)
 

@@ -20,7 +20,7 @@ from .task import Task
 from .train import Stage, precision_context, seed_step
 
 KEYS = ("policy", "task", "algo", "plan", "tracking", "seed", "device", "precision", "pretrained", "compare", "results",
-        "runs", "tests", "decode", "cuda_graphs", "controls", "beams", "reward_limit")
+        "runs", "tests", "decode", "cuda_graphs", "controls", "accumulate", "beams", "reward_limit")
 
 GROUPS = {"plan": ("pretrain", "finetune", "test"), "tracking": ("uri",), "task": (), "algo": ()}     # () others check
 MOST_EXAMPLES = 10**9
@@ -60,7 +60,10 @@ def pick_device(name: str) -> torch.device:
         raise ValueError("device=cuda, but torch sees no GPU; take device=cpu, or install a CUDA build of torch")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))           # torchrun's; one GPU a rank
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()          # torchrun's; one GPU a rank
+    if number >= count:
+        raise ValueError(f"rank {number} has no GPU of its own, this machine has {count}; take --nproc-per-node {count}")
+    device = torch.device("cuda", number)
     torch.cuda.set_device(device)
     return device
 
@@ -125,6 +128,9 @@ def _check_values(config: Mapping[str, object], device: torch.device) -> None:
             raise ValueError(f"{name}={shown(value)} names no place; give a path{' or null' if nothing else ''}")
     if not _whole(config["seed"], 0, MOST_SEED):
         raise ValueError(f"seed={shown(config['seed'])} must be a whole number from 0 to {MOST_SEED}")
+    if not _whole(config["accumulate"], 1, MOST_EXAMPLES):
+        raise ValueError(f"accumulate={shown(config['accumulate'])} must be a whole number from 1: the slices in which a rank "
+                         "scores its part of a batch")
     if config["precision"] not in ("fp32", "bf16"):
         raise ValueError(f"precision={shown(config['precision'])} is not one of fp32, bf16")
     if not isinstance(config["cuda_graphs"], bool):

@@ -108,12 +108,12 @@ def test_a_file_system_without_locks_is_said_and_nobody_waits(tmp_path, capsys, 
 
 
 def test_all_ranks_wait_for_the_lock_of_rank_0(tmp_path, monkeypatch):
-    asked, answers = [], iter([0.0, 0.0, 1.0])
+    asked, answers = [], iter([False, False, True])
     monkeypatch.setattr(locks, "WAIT", 0.0)
     monkeypatch.setattr(dist, "rank", lambda: 1)
-    monkeypatch.setattr(dist, "mean", lambda value: asked.append(float(value)) or torch.tensor(next(answers)))
+    monkeypatch.setattr(dist, "anywhere", lambda flag, device: asked.append(flag) or next(answers))
     with locks.alone(tmp_path / "place", torch.device("cpu")):
-        assert asked == [0.0] * 3 and not (tmp_path / "place").exists(), "only rank 0 touches the file"
+        assert asked == [False] * 3 and not (tmp_path / "place").exists(), "only rank 0 touches the file"
 
 
 def tiny(folder, algo="mle", **changes):
@@ -122,10 +122,10 @@ def tiny(folder, algo="mle", **changes):
     return check({
         "policy": {"head": "copy", "width": 8, "heads": 2, "feedforward": 8, "encoder_layers": 1, "decoder_layers": 1},
         "task": {"name": "sort", "head": "copy"}, "algo": {"kind": algo, **changes},
-        "plan": {"name": "smoke", "pretrain": stage, "finetune": stage, "test": 4}, "tracking": {"uri": "none"}, "seed": 0,
+        "plan": {"pretrain": stage, "finetune": stage, "test": 4}, "tracking": {"uri": "none"}, "seed": 0,
         "device": "cpu", "precision": "fp32", "pretrained": None, "compare": None, "results": str(folder / "results"),
         "runs": str(folder / "runs"), "tests": ["headline"], "decode": {}, "cuda_graphs": False, "controls": False,
-        "beams": [], "reward_limit": 600}, {"task": "sort", "policy": "copy", "algo": algo, "plan": "smoke"})
+        "beams": [], "accumulate": 1, "reward_limit": 600}, {"task": "sort", "policy": "copy", "algo": algo, "plan": "smoke"})
 
 
 def counted(monkeypatch, module, name, file):
