@@ -140,7 +140,7 @@ def _finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> 
         if dist.rank() == 0:
             record(setup, result, after[setup.tests[0]].shown, tracker, folder)
     except BaseException as error:
-        tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
         raise
     tracker.finish()
     return result

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,6 +25,7 @@ from .build import nearest
 from .paths import CONF
 from .patience import limited
 from .printable import printable
+from .sweeps import Failed, going_on, launched
 
 APPLIED = ("recipe", "tuned", "sized", "limit")      # groups that task, algo, experiment and plan choose
 LITERAL = ("task.path", "pretrained", "results", "runs", "tracking.uri")     # their commas and braces are no grammar
@@ -118,9 +120,14 @@ def baselines(config: DictConfig, algorithm: str) -> dict[str, dict[str, object]
     return {name: composed(hydra.compose("config", overrides=[*kept, f"algo={name}"])) for name in wanted if name != algorithm}
 
 
+def sweeping() -> str:
+    """The overrides of this run of a sweep; empty for one that is alone."""
+    return " ".join(HydraConfig.get().overrides.task) if HydraConfig.get().mode == RunMode.MULTIRUN else ""
+
+
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def launch(config: DictConfig) -> None:
-    with one_line():
+    with going_on(sweeping()), one_line():
         from . import experiment  # imports torch: not for --help
 
         chosen = HydraConfig.get().runtime.choices
@@ -133,7 +140,7 @@ def launch(config: DictConfig) -> None:
 def one_line() -> Iterator[None]:
     """As every command has it; Hydra's complaints are about the command line, and a stopped run says how it goes on."""
     try:
-        with command.one_line(more=(HydraException, OmegaConfBaseException)):
+        with command.one_line(more=(HydraException, OmegaConfBaseException, Failed)):
             try:
                 yield
             except OverrideParseException as error:
@@ -150,7 +157,8 @@ def main() -> None:
     argparse.ArgumentParser.error = command.Parser.error     # Hydra's own words for its flags too
     with one_line():
         sys.argv[1:] = checked(sys.argv[1:])
-        launch()
+        with launched():
+            launch()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
-    {"memory", "parts", "paths", "types", "build", "printable", "progress", "say", "schedule", "command", "__init__"},
+    {"memory", "parts", "paths", "types", "build", "printable", "progress", "say", "schedule", "command", "sweeps", "__init__"},
     {"text", "reading", "resampling", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts",
      "record", "patience", "locks", "kept", "table"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
