@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from .build import shown
+
 TICKS = 20                  # of the timer within the limit: time is counted in these, for a stopped process hears one at most
+LONGEST = 10**9             # seconds, thirty years
 T = TypeVar("T")
 
 
@@ -35,8 +37,8 @@ def limited(seconds: float) -> Iterator[None]:
     is stopped; native code that never comes back is not. Time for which the process was stopped (SIGSTOP) does not count.
     Raises ValueError for what is no number of seconds.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        raise ValueError(f"reward_limit={seconds!r} must be seconds, such as 600, or 0 for no limit")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
+        raise ValueError(f"reward_limit={shown(seconds)} must be seconds, such as 600, or 0 for no limit")
     if not seconds or not hasattr(signal, "setitimer") or not _in_main_thread():
         yield
         return

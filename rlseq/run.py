@@ -69,7 +69,7 @@ def checked(arguments: list[str]) -> list[str]:
         if name in LITERAL and not value.startswith(("'", '"')) and value != "null":
             argument = f"{name}={json.dumps(value, ensure_ascii=False)}"
         if name in GROUPS:
-            for one in [] if re.search(r"[(\[]", value) else value.split(","):       # Hydra's own sweeps: glob(*), choice(...)
+            for one in [] if re.match(r"\w+\([^\[{]*$", value) else value.split(","):     # Hydra's sweeps: glob(*), choice(...)
                 if one not in [*choices(name), *(["null"] if name == "experiment" else [])]:
                     raise KeyError(f"no {name} {one!r}{nearest(one, choices(name))}; there are: {', '.join(choices(name))}")
             result.append(argument)

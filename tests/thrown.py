@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 
 class Begins(BaseException):
@@ -70,6 +70,6 @@ def ended(work: Callable[[], object], given: bytes = b"", terminal: bool = False
 
 
 def many(count: int) -> settings:
-    """So many examples, the same each time."""
-    return settings(max_examples=count, deadline=None, derandomize=True, database=None,
+    """So many examples, the same each time; a failing one is not made smaller, which would take minutes."""
+    return settings(max_examples=count, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
                     suppress_health_check=list(HealthCheck))

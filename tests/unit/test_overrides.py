@@ -4,6 +4,7 @@ RLSEQ_THROWN=2000 throws so many command lines; by default fewer are thrown, the
 """
 
 import os
+import shutil
 
 import pytest
 from hypothesis import given
@@ -84,6 +85,7 @@ def throw(tmp_path, monkeypatch):
 @given(lines)
 def test_any_command_line_begins_to_train_or_is_refused_in_one_line(throw, tmp_path, line):
     task, algo, policy, overrides = line
+    shutil.rmtree(tmp_path / "runs", ignore_errors=True)           # of one that was accepted before
     words = [f"task={task}", f"algo={algo}", *(f"policy={one}" for one in policy), "tracking=none", *overrides]
     found = throw(*words)
     assert found.well, (words, found)
@@ -107,11 +109,13 @@ def test_any_command_line_begins_to_train_or_is_refused_in_one_line(throw, tmp_p
     (["--cfg=nothing"], "invalid choice"), (["task.n_max=3"], "3 <= n_min <= n_max"), (["tracking.uri=''"], "names no place"),
     (["task.n_max=" + "9" * 5000], "digits"), (["algo.k=" + "[" * 2000 + "]" * 2000], "nested too deeply"), (["~algo"], "algo"),
     (["algo=raml", "algo.tau=" + "9" * 400], "not a finite number"), (["algo.\x1b[31m=1"], r"\x1b[31m"),
-    (["algo.k=\udcff"], "UTF-8")])
+    (["algo.k=\udcff"], "UTF-8"), (["plan=[9,5]"], "no plan '[9'"), (["-m", "plan=choice(1,2)"], "group override"),
+    (["-m", "plan=choice([1],[2])"], "no plan"), (["-m", "policy=range(2)"], "group override"), (["plan={}"], "no plan"),
+    (["reward_limit=" + "9" * 400], "seconds")])
 def test_what_cannot_be_is_refused_with_a_reason(throw, tmp_path, words, part):
     found = throw("task=hull", "algo=reinforce", *words, "tracking=none")
     assert found.code == 2 and found.well and part in found.errors, found
-    assert not list(tmp_path.iterdir())
+    assert not [one for one in tmp_path.rglob("*") if one.name not in ("runs", "multirun.yaml")]
 
 
 def test_a_sound_command_line_begins_to_train(throw):
