@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -38,7 +39,10 @@ def read_checkpoint(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[st
     if hashlib.sha256(weights.read_bytes()).hexdigest() != facts.get("sha256"):
         raise ValueError(f"checkpoint {weights} is damaged: its hash differs from the one in {notes.name}; "
                          "delete both files to start over")
-    return load_file(weights), facts
+    try:
+        return load_file(weights), facts
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is no safetensors file ({error}); delete both files to start over") from None
 
 
 def _sync(path: Path) -> None:

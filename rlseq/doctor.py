@@ -55,7 +55,10 @@ def read(where: str, uri: str | None = None) -> Course:
         if not (path / journal.NAME).is_file():
             raise ValueError(f"{path} holds no {journal.NAME}; name the folder that rlseq.run prints as \"checkpoint\", a "
                              "result (results/.../0.json) or an MLflow run id")
-        return checked(Course(where, *journal.looks(journal.read(path / journal.NAME))))
+        lines = journal.read(path / journal.NAME)
+        if not all(is_number(value) for line in lines for value in line.values()):
+            raise ValueError(f"{path / journal.NAME}: not all it says are numbers, so rlseq.run did not write it; run it again")
+        return checked(Course(where, *journal.looks(lines)))
     if path.is_file():
         return of_result(path)
     if MLFLOW.fullmatch(where):
@@ -84,9 +87,7 @@ def of_result(path: Path) -> Course:
 
 
 def checked(run: Course) -> Course:
-    """Raises ValueError in one line unless a probe looked before training and after some of it, and saw numbers."""
-    if not all(is_number(value) or name == "stage" for look in (run.before, *run.looks) for name, value in look.items()):
-        raise ValueError(f"{run.name}: what its looks say are no numbers; it is no diary of rlseq.run")
+    """Raises ValueError in one line unless a probe looked before training and after some of it."""
     if "decoded_reward" not in run.before:
         raise ValueError(f"{run.name}: no diagnostics; this is pretraining, or a run by an earlier rlseq: name a fine-tuning, "
                          "or run it again")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from .comparisons import Across, CrossTable, SignalGain, across_tasks, cross_tables, signal_gain
+from .printable import printable
 from .report_groups import BASELINE, Cell, Entry, Group, Judge, groups
 from .resampling import Score
 from .results import COST, Result
@@ -115,7 +116,7 @@ def _markdown(judge: Judge) -> list[str]:
     head = ["algorithm", "policy", "seeds", markdown(f"{metric} ({split})"), *signal, "difference to MLE continued", "p",
             *COSTS.values()]
     lines = [f"## {markdown(group.task)}: {markdown(metric)} on {markdown(split)}, {group.n} problems", "",
-             f"`{group.signature}`", "", _row(head), "|---|---|--:|" + "--:|" * (len(head) - 3)]
+             f"`{coded(group.signature)}`", "", _row(head), "|---|---|--:|" + "--:|" * (len(head) - 3)]
     for entry, cell, gain in zip(group.entries, headline(judge), found):
         score, *apart = _words(cell)
         lines.append(_row([markdown(entry.label), markdown(entry.policy), str(len(entry.seeds)), score,
@@ -188,7 +189,12 @@ def markdown(text: str) -> str:
     """Text of others, with the signs that Markdown or HTML would take as their own made harmless."""
     for sign in "\\`*_|<>[]":
         text = text.replace(sign, f"\\{sign}" if sign in "\\`*_|[]" else {"<": "&lt;", ">": "&gt;"}[sign])
-    return " ".join(text.split())
+    return printable(" ".join(text.split()), 0)
+
+
+def coded(text: str) -> str:
+    """Text of others between backquotes."""
+    return printable(" ".join(text.replace("`", "'").split()), 0)
 
 
 def digits(metric: str) -> int:

@@ -189,7 +189,7 @@ def _check(data: dict, rows: Mapping[str, np.ndarray], path: Path) -> None:
         if kind and one.name in data and (not isinstance(value, kind) or kind is int and isinstance(value, bool)):
             raise ValueError(f"{path}: {one.name}={value!r} is not {kind.__name__}")
     for name, cost in (("pretrained.cost", data["pretrained"].get("cost")), ("cost", data["cost"])):
-        if not _numbers(cost) or not set(COST) <= set(cost):
+        if not _numbers(cost) or any(cost.get(one) is None for one in COST):
             raise ValueError(f"{path}: {name} must hold {', '.join(COST)}, got {cost!r}")
     if not data["tests"]:
         raise ValueError(f"{path}: tests is empty; name at least one test split")
@@ -198,6 +198,7 @@ def _check(data: dict, rows: Mapping[str, np.ndarray], path: Path) -> None:
             ("diagnostics", sound_diagnostics(data.get("diagnostics", {}))), ("matched", _numbers(data.get("matched", {}))),
             ("samples", all(isinstance(one, dict) and is_number(one.get("reward")) for one in data["samples"])),
             ("groups", all(isinstance(one, dict) for one in data.get("groups", []))),
+            ("pretrained", _texts({name: value for name, value in data["pretrained"].items() if name != "cost"})),
             *((name, all(isinstance(one, dict) and all(map(_numbers, one.values())) for one in data.get(name, {}).values()))
               for name in ("variants", "beams"))):
         if not sound:
@@ -216,7 +217,8 @@ def _check_split(data: dict, rows: Mapping[str, np.ndarray], stage: str, split: 
         raise ValueError(f"{path}: {stage}.{split} lacks the primary metric {data['primary']!r}")
     for metric, said in found["metrics"].items():
         name = f"{stage}/{split}/{metric}"
-        if not isinstance(said, dict) or not {"score", "signature"} <= set(said) or not is_number(said["score"]):
+        if not isinstance(said, dict) or not {"score", "signature"} <= set(said) or not is_number(said["score"]) or (
+                not isinstance(said["signature"], str)):
             raise ValueError(f"{path}: {name} must hold score and signature, got {said!r}")
         if name not in rows or np.ndim(rows[name]) != 2 or not 0 < len(rows[name]) == found["n"] or not (
                 rows[name].shape[1] and rows[name].dtype.kind in "fiu"):
@@ -242,6 +244,10 @@ def is_number(value: object) -> bool:
 
 def _numbers(value: object) -> bool:
     return isinstance(value, dict) and all(map(is_number, value.values()))
+
+
+def _texts(value: dict) -> bool:
+    return all(isinstance(one, str) for one in value.values())
 
 
 def _strings(value: object) -> bool:
