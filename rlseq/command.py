@@ -31,7 +31,8 @@ def one_line(name: str = "rlseq", more: tuple[type[Exception], ...] = ()) -> Ite
             raise SystemExit(0) from None
         if os.environ.get("RLSEQ_TRACEBACK"):
             raise
-        print(f"{name}: {said(error)}", file=sys.stderr)
+        if _first_to_speak():
+            print(f"{name}: {said(error)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -62,6 +63,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; --help lists the options")
+
+
+def _first_to_speak() -> bool:
+    """Whether no other rank of the same run has said yet why it ends: one line is enough."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return True
+    from .dist import speaks  # imports torch: not for a run of one rank that ends before it needs it
+    return speaks()
 
 
 def _unheard() -> bool:

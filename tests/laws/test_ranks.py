@@ -4,6 +4,9 @@ Weights are compared in float64 without dropout. Gradients then differ by the or
 by their size, so that a few steps may grow that to 1e-10, while a share counted twice or lost moves weights by about lr = 1e-2.
 """
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -200,3 +203,31 @@ def test_evaluation_shared_by_ranks_is_the_same_to_the_last_bit_on_each(tmp_path
     evaluate_all(tmp_path)
     alone, *shared = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
     assert len(alone["shown"]) == 3 and all(one == alone for one in shared)
+
+
+def lose_one(folder):
+    """Rank 1 is killed at its third update; rank 0 writes down how it ended, and when."""
+    one = exact(("reinforce", {}), Path(folder) / "run", [], updates=50, every=2)
+    if dist.rank() == 1:
+        one.env.load = lambda batch, load=one.env.load: os.kill(os.getpid(), signal.SIGKILL) if one.cost.updates == 3 else load(
+            batch)
+    try:
+        one.run()
+    except dist.Lost as error:
+        (Path(folder) / "said").write_text(str(error))
+        raise
+
+
+def test_a_rank_that_dies_ends_the_others_within_seconds_in_words(tmp_path):
+    group = together(2, lose_one, str(tmp_path), wait=False)
+    killed = group.processes[1]
+    killed.join(60)
+    died = time.monotonic()
+    assert killed.exitcode == -signal.SIGKILL
+    group.processes[0].join(60)
+    assert group.processes[0].exitcode not in (0, None) and time.monotonic() - died < 20, "a busy machine; alone about 0.1 s"
+    said = (tmp_path / "said").read_text()
+    assert said.startswith("another rank has ended (") and "the same command continues from the last checkpoint" in said
+    one = exact(("reinforce", {}), tmp_path / "run", [], updates=50, every=2)
+    one.run(until=4)
+    assert [point["updates"] for point in one.curve] == [2, 4], "it goes on, and on one rank"
