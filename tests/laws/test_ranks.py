@@ -4,8 +4,11 @@ Weights are compared in float64 without dropout. Gradients then differ by the or
 by their size, so that a few steps may grow that to 1e-10, while a share counted twice or lost moves weights by about lr = 1e-2.
 """
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import torch
 from rlseq import dist
 from rlseq.evaluate import evaluate, reference_nll
 from rlseq.nn.policy import Shape, make_policy
+from rlseq.paths import ROOT
 from tests.laws.test_training import NAMES, carried, trainer
 from tests.ranks import together
 from tests.toys import TINY, Table, tiny_policy
@@ -231,3 +235,43 @@ def test_a_rank_that_dies_ends_the_others_within_seconds_in_words(tmp_path):
     one = exact(("reinforce", {}), tmp_path / "run", [], updates=50, every=2)
     one.run(until=4)
     assert [point["updates"] for point in one.curve] == [2, 4], "it goes on, and on one rank"
+
+
+COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rlseq.run",
+           "task=sort", "algo=mixer", "plan=smoke", "plan.pretrain.updates=60", "plan.pretrain.every=6", "tracking=none",
+           "policy.width=16", "policy.feedforward=16", "device=cpu"]
+
+
+def process_of_rank(number, torchrun):
+    """The process id of a rank, by what torchrun put into its environment; None while there is none."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"\nPPid:\t{torchrun.pid}\n" in (entry / "status").read_text():
+                if f"\0RANK={number}\0".encode() in b"\0" + (entry / "environ").read_bytes():
+                    return int(entry.name)
+        except OSError:
+            continue                                                    # gone meanwhile
+    return None
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
+def test_torchrun_loses_a_rank_ends_in_one_line_and_the_same_command_goes_on(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(COMMAND, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("runs/pretrained/*/last*.json")):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    os.kill(process_of_rank(1, first), signal.SIGKILL)
+    died = time.monotonic()
+    _, told = first.communicate(timeout=120)
+    assert first.returncode != 0 and time.monotonic() - died < 40, "a busy machine; alone about a second"
+    ours = [line for line in told.replace("\r", "\n").splitlines() if line.startswith("rlseq: ")]
+    assert len(ours) == 1 and "another rank has ended" in ours[0], told
+    second = subprocess.run(COMMAND, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.count("result ") == 1, "of the ranks one prints"
+    result = json.loads(next(tmp_path.glob("runs/smoke/sort-v0/*/mixer/0.json")).read_text())
+    assert [point["updates"] for point in result["curve"] if point["stage"] == "pretrain"] == list(range(6, 61, 6))
+    diary = [json.loads(line)["step"] for path in tmp_path.glob("runs/pretrained/*/metrics.jsonl")
+             for line in path.read_text().splitlines() if '"loss"' in line]
+    assert diary == list(range(1, 61)), "written by one rank, and no step twice"
