@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 
 from .env import SequenceEnv
 from .evaluate import Decoding
+from .files import write_whole
 from .nn.policy import Policy
 from .task import Task
 
@@ -29,7 +31,8 @@ def best_median_worst(task: Task, policy: Policy, env: SequenceEnv, decoding: De
     for row, name in enumerate(("best", "median", "worst")):
         task.plot(env.batch, answers.actions, row, axes[row])
         axes[row].set_title(f"{name}: {axes[row].get_title()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=70)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=70, format=path.suffix[1:])
     plt.close(figure)
+    write_whole(path, drawn.getvalue())
     return path

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .command import Parser, exit_code
+from .files import write_whole
 from .printable import printable
 from .report_groups import Judge, groups
 from .report_html import page
@@ -40,11 +41,10 @@ def _report(arguments: Sequence[str] | None) -> None:
         judged = [Judge(group) for group in groups(results)]
         out = wanted.out or wanted.results
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "leaderboard.md").write_text(leaderboard(judged, complaints), encoding="utf-8")
-            (out / "index.html").write_text(page(judged, complaints, wanted.results / "lab.svg"), encoding="utf-8")
+            write_whole(out / "leaderboard.md", leaderboard(judged, complaints))
+            write_whole(out / "index.html", page(judged, complaints, wanted.results / "lab.svg"))
         except OSError as error:
-            raise ValueError(f"cannot write to {out}: {error.strerror}; give another --out") from None
+            raise ValueError(f"{error}, with --out DIR") from None
     print(f"{len(results)} results -> {out / 'leaderboard.md'} and {out / 'index.html'}")
 
 

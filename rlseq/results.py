@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import write_whole
 from .printable import printable
 
 FORMAT = 1
@@ -28,7 +27,7 @@ STAGES = ("before", "after")
 COST = ("updates", "sampled_tokens", "scored_tokens", "seconds")
 # parts of a configuration that say where and how watched a run was, not what was computed
 CIRCUMSTANCES = ("seed", "compare", "device", "cuda_graphs", "tracking", "results", "runs", "controls", "beams",
-                 "accumulate", "reward_limit")
+                 "accumulate", "reward_limit", "resume")
 UNPACKED = 2**31               # bytes that the statistics of one result may take
 
 
@@ -128,15 +127,14 @@ def write(result: Result, rows: Mapping[str, np.ndarray], folder: Path) -> Path:
     A result of the same configuration and seed is replaced, one of another configuration never.
     """
     path = place(result, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = {one.name: getattr(result, one.name) for one in fields(result) if one.name != "rows"}
     packed = io.BytesIO()
     np.savez_compressed(packed, **{name: np.asarray(value, dtype=np.float32) for name, value in rows.items()})
     _check(data, rows, path)
     data["rows"] = {"file": path.with_suffix(".npz").name, "sha256": hashlib.sha256(packed.getvalue()).hexdigest()}
     text = json.dumps(_finite(data), indent=1, ensure_ascii=False, default=_plain)
-    _replace(path.with_suffix(".npz"), packed.getvalue())
-    _replace(path, text.encode())              # last: a result exists once its JSON does
+    write_whole(path.with_suffix(".npz"), packed.getvalue())
+    write_whole(path, text)                    # last: a result exists once its JSON does
     return path
 
 
@@ -268,18 +266,3 @@ def _finite(value: object) -> object:
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(temporary, 0o644)             # mkstemp's 0600 would hide results from others
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -13,6 +13,7 @@ import torch
 
 from .. import __version__, algos
 from ..build import nearest
+from ..files import write_whole
 from ..provenance import hardware, now, revision
 from .estimators import Estimator, Grid, Options, estimators, registry
 from .figure import figure
@@ -81,7 +82,7 @@ def run(plan: str, seed: int, wanted: Mapping[str, Options], folder: Path,
         "machine": hardware(torch.device("cpu")), "precision": "float64; rewards and weights of tokens float32",
         "seconds": round(time.perf_counter() - start)})
     write(folder, lab)
-    (folder / "lab.svg").write_text(figure(lab.rows), encoding="utf-8")
+    write_whole(folder / "lab.svg", figure(lab.rows))
     say(f"\n{len(lab.rows)} measurements in {lab.about['seconds']} s -> {folder / 'lab.md'}, lab.json and lab.svg")
     for one in lab.broken:
         print(f"BIASED {one}", file=sys.stderr)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 
+from ..files import write_whole
 from .kl import Pull, Value
 from .moments import ROUNDING
 from .rows import Row
@@ -77,15 +78,14 @@ def _aligned(first: str, others: Sequence[str], last: str) -> str:
 
 def write(folder: Path, lab: Lab) -> None:
     """lab.json and lab.md; lab.svg lies beside them."""
-    folder.mkdir(parents=True, exist_ok=True)
     whole = {"about": lab.about, "scenes": lab.scenes, "rows": [one.record() for one in lab.rows],
              "kl_values": [{"scene": where, **asdict(one)} for where, one in lab.values],
              "kl_gradients": [{"scene": where, **asdict(one), "claimed": one.claimed} for where, one in lab.pulls],
              "broken": lab.broken}
-    (folder / "lab.json").write_text("{\n" + ",\n".join(
+    write_whole(folder / "lab.json", "{\n" + ",\n".join(
         f"{json.dumps(name)}: " + ("[\n" + ",\n".join(map(json.dumps, value)) + "\n]" if isinstance(value, list) and value
-                                   else json.dumps(value)) for name, value in whole.items()) + "\n}\n", encoding="utf-8")
-    (folder / "lab.md").write_text(markdown(lab), encoding="utf-8")
+                                   else json.dumps(value)) for name, value in whole.items()) + "\n}\n")
+    write_whole(folder / "lab.md", markdown(lab))
 
 
 def markdown(lab: Lab) -> str:

@@ -9,7 +9,8 @@ import pytest
 from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
-    {"memory", "parts", "paths", "types", "build", "printable", "progress", "say", "schedule", "command", "sweeps", "__init__"},
+    {"memory", "parts", "paths", "types", "build", "files", "printable", "progress", "say", "schedule", "stopping", "command",
+     "sweeps", "__init__"},
     {"text", "reading", "resampling", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts",
      "record", "patience", "locks", "kept", "table"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
@@ -18,7 +19,7 @@ FLOORS = (                                             # a folder stands for all
     {"batches", "evaluate", "checkpoint", "server", "delivery", "tracking", "stage", "diagnostics", "descent", "train",
      "exact"},
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
-     "report_figures", "report_explorer", "report_html", "pictures", "setup",
+     "report_figures", "report_explorer", "report_html", "pictures", "setup", "identity",
      "pretrain", "controls", "variants", "comparisons", "experiment", "explorer"},
     {"run", "report", "predict", "doctor", "sync", "lab", "__main__"},   # the commands
 )
