@@ -69,7 +69,7 @@ def rlseq(job: Job) -> Repetition:
     def make(folder: Path) -> float:
         words = ["-m", "rlseq.run", "task=hull", "plan=smoke", f"runs={folder}/runs", f"results={folder}/results",
                  "plan.pretrain.every=1", "plan.pretrain.dev=1"]
-        return until(words, folder, lambda: any((folder / "runs").rglob("last.json")))
+        return until(words, folder, lambda: any((folder / "runs").rglob("last-*.json")))
     return fresh(make)
 
 

@@ -10,15 +10,27 @@ import numpy as np
 import torch
 import yaml
 
-from . import __version__, controls, dist, locks, results, stats, tracking
-from .checkpoint import read_checkpoint
+from . import __version__, controls, dist, files, locks, results, stats, tracking
+from .checkpoint import drop_numbered, read_checkpoint, read_facts
 from .diagnostics import Probe
 from .env import SequenceEnv
 from .evaluate import Evaluation, lower_is_better, measure
 from .explorer import sampled_groups
+from .identity import (
+    checkpoint_folder,
+    finetuning,
+    finished,
+    must_resume,
+    named,
+    pretrained_folder,
+    run_hash,
+    tags,
+    under_way,
+    working_in,
+)
 from .nn.policy import Policy
 from .pictures import best_median_worst
-from .pretrain import Pretrained, keep, keep_candidates, kept_candidates, pretrain
+from .pretrain import Pretrained, keep, kept_candidates, pretrain
 from .provenance import flat, hardware, now, revision
 from .report_text import main_table
 from .setup import Setup, check, fresh, judge, test
@@ -38,20 +50,25 @@ def run(config: dict[str, object], names: Mapping[str, str],
     kinds = controls.wanted(setup)
     beside = {name: replace(check(one, {**names, "algo": name}), task=setup.task)      # same task, same tokenizer
               for name, one in (baselines or {}).items() if name == config["compare"] or name == "mle" and kinds}
+    paid = [controls.controlled(setup, kind) for kind in kinds if kind in controls.PAID]
+    for name in ("results", "runs"):
+        files.check_writable(Path(config[name]), name)
     dist.start(setup.device)
     try:
+        if config["resume"] == "must":
+            check_begun(setup, [*beside.values(), *paid])
         pretrained, mle = pretrain(setup), beside.get("mle") if "temperature" in kinds else None
         if dist.rank() == 0 and (kinds or config["controls"] not in ("auto", False, None, [])):
             print(announced(names["algo"], kinds))
-        found = [_done(one, pretrained, one is mle) for one in beside.values()]
+        found = [done(one, pretrained, weights=one is mle) for one in beside.values()]
         if dist.rank() == 0:
             print(least_gain(setup, pretrained, next((one for one in found if one.algo == "mle"), None)))
-        own = finetune(setup, pretrained, None if mle is None else checkpoint_folder(mle, pretrained))
-        found += [_done(controls.controlled(setup, kind), pretrained) for kind in kinds if kind in controls.PAID]
-        found.append(own)
+        rival = None if mle is None else checkpoint_folder(mle, pretrained.hash)
+        own = done(setup, pretrained, own=True, mle=rival)
+        found += [*(done(one, pretrained) for one in paid), own]
         if dist.rank() == 0:
             print("\n" + main_table(found, {name: measure(setup.task, name).score for name in [*setup.task.metrics, "nll"]}))
-            _where(setup, found, checkpoint_folder(setup, pretrained))
+            _where(setup, found, checkpoint_folder(setup, pretrained.hash))
     finally:
         dist.stop()
     return found
@@ -78,32 +95,35 @@ def least_gain(setup: Setup, pretrained: Pretrained, mle: results.Result | None,
             f"{alike:.2f} over problems ({how}) and seeds differ in nothing else")
 
 
-def _done(setup: Setup, pretrained: Pretrained, weights: bool = False) -> results.Result:
-    """The result of a configuration, taken from its file or made; with `weights` its checkpoint must lie there too."""
-    folder = checkpoint_folder(setup, pretrained)
+def check_begun(setup: Setup, others: Sequence[Setup]) -> None:
+    """Raises ValueError where nothing of this command was begun, as far as that is known before pretraining."""
+    given = setup.config["pretrained"]
+    start = pretrained_folder(setup)
+    pretrained = str(read_facts(Path(str(given)) / "model.json")["sha256"])[:12] if given else start.name.rpartition("-")[2]
+    must_resume(checkpoint_folder(setup, pretrained), [start, *(checkpoint_folder(one, pretrained) for one in others)],
+                finetuning(setup, pretrained))
+
+
+def done(setup: Setup, pretrained: Pretrained, own: bool = False, weights: bool = False, mle: Path | None = None
+         ) -> results.Result:
+    """The result of a configuration: made, or taken from its file unless it is the command's `own`; with `weights` its
+    checkpoint must lie there too. `mle` is the folder of MLE continued where samples are to be compared with its own."""
+    folder = checkpoint_folder(setup, pretrained.hash)
 
     def written() -> results.Result | None:
-        return finished(setup, pretrained) if not weights or (folder / "model.json").is_file() else None
+        taken = not own and (not weights or (folder / "model.json").is_file())
+        return finished(setup, pretrained.hash) if taken else None
     found = written()
     if found is None:
-        with locks.alone(folder, setup.device):              # another job of a sweep may be making it
-            found = written() or _finetune(setup, pretrained)
+        anew = setup.config["resume"] == "never" and (own or under_way(folder))
+        with working_in(folder, setup, finetuning(setup, pretrained.hash), anew):
+            found = written() or finetune(setup, pretrained, folder, mle)      # another job of a sweep may have made it
     return found
 
 
-def finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> results.Result:
-    """Fine-tune as `_finetune` does; jobs of the same configuration wait for each other."""
-    with locks.alone(checkpoint_folder(setup, pretrained), setup.device):
-        return _finetune(setup, pretrained, mle)
-
-
-def _finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> results.Result:
-    """Fine-tune from the checkpoint, evaluate, write the result and record it.
-
-    `mle` is the folder of MLE continued where samples are to be compared with its own.
-    """
-    identity, started, names = run_hash(setup, pretrained), now(), setup.names
-    folder = checkpoint_folder(setup, pretrained)
+def finetune(setup: Setup, pretrained: Pretrained, folder: Path, mle: Path | None) -> results.Result:
+    """Fine-tune from the checkpoint, evaluate, write the result and record it."""
+    started, names = now(), setup.names
     policy = fresh(setup)
     policy.load_state_dict(read_checkpoint(pretrained.folder, "model")[0])
     uri = setup.config["tracking"]["uri"] if dist.rank() == 0 else "none"
@@ -113,30 +133,13 @@ def _finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> 
     try:
         tracker.points([(point["updates"], {f"pretrain/{key}": point[key] for key in ("loss", "dev")})
                         for point in pretrained.curve])
-        env = SequenceEnv(setup.task, setup.device, static=setup.config["cuda_graphs"], reward=setup.control)
-        name = names["algo"].removesuffix(f"+{setup.control}")            # a control draws the same random numbers
-        trainer = Trainer(policy, setup.algorithm, env, setup.finetune, name, setup.seed,
-                          judge(setup, setup.finetune), folder, setup.config["precision"], tracker.follow,
-                          probe=Probe(setup.task, setup.device), accumulate=setup.config["accumulate"])
-        if (folder / "model.json").is_file():
-            tensors, facts = read_checkpoint(folder, "model")
-            policy.load_state_dict(tensors)
-            trainer.candidates = kept_candidates(folder)
-            trainer.cost, trainer.curve, commit = Cost(**facts["cost"]), facts["curve"], tuple(facts["commit"])
-            trainer.diagnostics = facts.get("diagnostics", {})                         # older checkpoints have none
-            print(f"{names['algo']}: already trained (commit {commit[0]}), weights from {folder}; delete that folder to "
-                  "train again")
-        else:
-            trainer.run()
-            keep_candidates(trainer, folder)
-            keep(setup, trainer, folder)
-            commit = revision()
+        trainer, commit = trained(setup, pretrained, policy, folder, tracker)
         after = test(setup, policy)
         rival = None if mle is None else fresh(setup)
         if rival is not None:
             rival.load_state_dict(read_checkpoint(mle, "model")[0])
         extra = also(setup, policy, after[setup.tests[0]], trainer.candidates, rival)
-        result = judged(setup, pretrained, after, extra, trainer, identity, started, commit)
+        result = judged(setup, pretrained, after, extra, trainer, started, commit)
         if dist.rank() == 0:
             record(setup, result, after[setup.tests[0]].shown, tracker, folder)
     except BaseException as error:
@@ -146,8 +149,32 @@ def _finetune(setup: Setup, pretrained: Pretrained, mle: Path | None = None) -> 
     return result
 
 
+def trained(setup: Setup, pretrained: Pretrained, policy: Policy, folder: Path, tracker: tracking.Tracker
+            ) -> tuple[Trainer, tuple[str, bool]]:
+    """Train the policy, or give it the weights that lie in the folder; its trainer, and the commit of the code that did it."""
+    env = SequenceEnv(setup.task, setup.device, static=setup.config["cuda_graphs"], reward=setup.control)
+    name = setup.names["algo"].removesuffix(f"+{setup.control}")          # a control draws the same random numbers
+    trainer = Trainer(policy, setup.algorithm, env, setup.finetune, name, setup.seed,
+                      judge(setup, setup.finetune), folder, setup.config["precision"], tracker.follow,
+                      probe=Probe(setup.task, setup.device), identity=named(finetuning(setup, pretrained.hash)),
+                      accumulate=setup.config["accumulate"])
+    if not (folder / "model.json").is_file():
+        trainer.run()
+        keep(setup, trainer, folder, candidates=True)
+        return trainer, revision()
+    tensors, facts = read_checkpoint(folder, "model")
+    policy.load_state_dict(tensors)
+    trainer.candidates = kept_candidates(folder)
+    trainer.cost, trainer.curve, commit = Cost(**facts["cost"]), facts["curve"], tuple(facts["commit"])
+    trainer.diagnostics = facts.get("diagnostics", {})                    # older checkpoints have none
+    if dist.rank() == 0:
+        drop_numbered(folder, "last")                                     # a run killed at its very end left them
+        print(f"{setup.names['algo']}: already trained (commit {commit[0]}), weights from {folder}; resume=never trains again")
+    return trainer, commit
+
+
 def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], extra: Also, trainer: Trainer,
-           identity: str, started: str, commit: tuple[str, bool]) -> results.Result:
+           started: str, commit: tuple[str, bool]) -> results.Result:
     """Write down everything about the run; `commit` is of the code that trained it."""
     task = setup.task
     common = {"task": f"{task.name}-v{task.version}", "data": task.fingerprint, "decode": setup.decoding,
@@ -165,10 +192,10 @@ def judged(setup: Setup, pretrained: Pretrained, after: dict[str, Evaluation], e
 
     result = results.Result(
         task=task.name, task_version=task.version, policy=setup.names["policy"], algo=setup.names["algo"], seed=setup.seed,
-        plan=setup.names["plan"], data=task.fingerprint, reward=task.reward_name, hash=identity, rlseq=__version__,
-        commit=commit[0], dirty=commit[1], torch=torch.__version__, hardware=hardware(setup.device),
-        device=setup.device.type, precision=setup.config["precision"], started=started, finished=now(),
-        config=setup.config, task_options=dict(setup.config["task"]),
+        plan=setup.names["plan"], data=task.fingerprint, reward=task.reward_name,
+        hash=run_hash(setup, pretrained.hash), rlseq=__version__, commit=commit[0], dirty=commit[1], torch=torch.__version__,
+        hardware=hardware(setup.device), device=setup.device.type, precision=setup.config["precision"], started=started,
+        finished=now(), config=setup.config, task_options=dict(setup.config["task"]),
         pretrained={"hash": pretrained.hash, "commit": pretrained.commit, "cost": asdict(pretrained.cost)},
         cost=asdict(trainer.cost),
         before=said(pretrained.before), after=said(after), curve=[*pretrained.curve, *trainer.curve],
@@ -219,54 +246,6 @@ def record(setup: Setup, result: results.Result, shown: list[dict[str, object]],
         tracker.artifact(file, tracking.RESULT)
     for name in ("model.safetensors", "model.json"):
         tracker.artifact(folder / name, "checkpoint")
-
-
-def finished(setup: Setup, pretrained: Pretrained) -> results.Result | None:
-    """The result of the same configuration, seed and pretrained checkpoint, if it was written before."""
-    identity = run_hash(setup, pretrained)
-    home = Path(setup.config["results"]) / f"{setup.task.name}-v{setup.task.version}" / setup.names["policy"] / \
-        setup.names["algo"]
-    for path in (home / f"{setup.seed}.json", home / f"{setup.seed}-{identity[:8]}.json"):
-        try:
-            found = results.read(path) if path.is_file() else None
-        except ValueError as error:
-            print(f"{error}; it is made again")
-            continue
-        if found is not None and found.hash == identity:
-            print(f"{setup.names['algo']}: taken from {path} (commit {found.commit})")
-            return found
-    return None
-
-
-def run_hash(setup: Setup, pretrained: Pretrained) -> str:
-    """Identity of a result, what was trained and how it was evaluated."""
-    return results.config_hash({
-        "trained": training_hash(setup, pretrained), "test": setup.test, "decode": setup.config["decode"],
-        "tests": setup.tests})
-
-
-def training_hash(setup: Setup, pretrained: Pretrained) -> str:
-    """Identity of what was fine-tuned, however it is evaluated."""
-    control = {} if setup.control == "own" else {"control": setup.control}
-    return results.config_hash(control | {
-        "config": {key: setup.config[key] for key in ("policy", "task", "algo", "precision")},
-        "finetune": asdict(setup.finetune), "pretrained": pretrained.hash, "data": setup.task.fingerprint,
-        "task_version": setup.task.version, "rlseq": __version__})
-
-
-def checkpoint_folder(setup: Setup, pretrained: Pretrained) -> Path:
-    """Where the fine-tuned checkpoint lies."""
-    return (setup.runs / setup.task.name / setup.names["policy"] / setup.names["algo"]
-            / f"{setup.seed}-{training_hash(setup, pretrained)[:8]}")
-
-
-def tags(setup: Setup) -> dict[str, str]:
-    commit, dirty = revision()
-    named = {"algorithm" if key == "algo" else key: str(value) for key, value in setup.names.items()}
-    return {**named, "seed": str(setup.seed), "stage": "finetune",
-            "rlseq": __version__, "commit": commit + ("-dirty" if dirty else ""), "reward": setup.task.reward_name,
-            "signature": results.signature({"task": f"{setup.task.name}-v{setup.task.version}",
-                                            "data": setup.task.fingerprint, "decode": setup.decoding})}
 
 
 def _where(setup: Setup, found: list[results.Result], folder: Path) -> None:

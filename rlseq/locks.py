@@ -52,6 +52,18 @@ def alone(folder: Path, device: torch.device | None = None) -> Iterator[None]:
             os.close(held)
 
 
+def busy(folder: Path) -> bool:
+    """Whether another process is alone in a folder."""
+    path = folder / NAME
+    held = _take(path) if path.is_file() else -1
+    if held is None:
+        return True
+    if held >= 0:
+        path.unlink(missing_ok=True)
+        os.close(held)
+    return False
+
+
 def _take(path: Path) -> int | None:
     """The lock file, open and locked; None while another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,20 @@ from pathlib import Path
 
 from torch import Tensor
 
-from . import __version__, algos, dist, locks, results
-from .checkpoint import read_checkpoint, write_checkpoint
+from . import __version__, algos, dist
+from .checkpoint import (
+    differences,
+    drop_numbered,
+    left_numbered,
+    packed,
+    read_checkpoint,
+    unpacked,
+    write_checkpoint,
+)
 from .env import SequenceEnv
 from .evaluate import Evaluation
+from .identity import named, pretrained_folder, pretraining, under_way, working_in
+from .provenance import flat
 from .setup import Setup, about, fresh, judge, test
 from .train import Cost, Trainer
 
@@ -36,22 +46,22 @@ def pretrain(setup: Setup) -> Pretrained:
         adopt(setup, facts, folder)
         identity = facts["sha256"][:12]
     else:
-        task = {key: value for key, value in config["task"].items() if key != "reward"}      # MLE does not see it
-        identity = results.config_hash({
-            "task": task, "data": setup.task.fingerprint, "policy": asdict(setup.shape), "seeded": setup.seed,
-            "pretrain": asdict(setup.pretrain), "precision": config["precision"], "rlseq": __version__})
-        folder = setup.runs / "pretrained" / f"{setup.task.name}-v{setup.task.version}-{identity}"
-        if not (folder / "model.json").is_file():
-            with locks.alone(folder, setup.device):
+        folder = pretrained_folder(setup)
+        identity = folder.name.rpartition("-")[2]
+        if not (folder / "model.json").is_file() or left_numbered(folder, "last"):
+            with working_in(folder, setup, pretraining(setup), config["resume"] == "never" and under_way(folder)):
                 if not (folder / "model.json").is_file():         # another job may have made it meanwhile
                     _pretrain(setup, folder)
+                elif dist.rank() == 0:
+                    drop_numbered(folder, "last")                 # a run killed at its very end left them
         tensors, facts = read_checkpoint(folder, "model")
     policy = fresh(setup)
     try:
         policy.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"checkpoint {folder} does not fit policy={setup.names['policy']}; take the policy options it was "
-                         f"made with ({str(error).splitlines()[-1].strip()})") from None
+        raise ValueError(f"checkpoint {folder} of rlseq {facts['rlseq']} does not fit policy={setup.names['policy']} of rlseq "
+                         f"{__version__}; take the policy options it was made with ({str(error).splitlines()[-1].strip()})"
+                         ) from None
     return Pretrained(identity, folder, Cost(**facts["cost"]), facts["curve"], facts["commit"][0], test(setup, policy))
 
 
@@ -60,51 +70,47 @@ def adopt(setup: Setup, facts: dict[str, object], folder: Path) -> None:
 
     Raises ValueError naming what differs.
     """
+    if missing := {"task", "task_version", "task_state", "shape", "sizes", "cost", "curve", "commit", "rlseq"} - set(facts):
+        raise ValueError(f"pretrained={folder} is no checkpoint of a run: its notes lack {', '.join(sorted(missing))}")
     mine = about(setup)
-    for key in ("task", "task_version", "shape"):
-        if facts[key] != mine[key]:
-            raise ValueError(f"pretrained={folder} has {key}={facts[key]}, this run has {mine[key]}; they must agree")
+
+    def compare(*keys: str) -> None:
+        if differ := differences(flat({key: facts[key] for key in keys}), flat({key: mine[key] for key in keys})):
+            raise ValueError(f"pretrained={folder} is of another kind: {'; '.join(differ)}; they must agree")
+    compare("task", "task_version", "shape")
     if facts["task_state"]:
         setup.task.restore(facts["task_state"])
-    sizes = asdict(setup.task.sizes)
-    if any(sizes.get(name) != value for name, value in facts["sizes"].items()):          # an older one states less
-        raise ValueError(f"pretrained={folder} has sizes={facts['sizes']}, this run has {asdict(setup.task.sizes)}; "
-                         "they must agree")
+    mine = asdict(setup.task.sizes)
+    if differ := differences(facts["sizes"], {key: mine[key] for key in facts["sizes"] if key in mine}):   # older: says less
+        raise ValueError(f"pretrained={folder} is of other sizes: {'; '.join(differ)}; they must agree")
 
 
 def _pretrain(setup: Setup, folder: Path) -> None:
     policy = fresh(setup)
     algorithm = algos.make({"kind": "mle", "label_smoothing": setup.pretrain.label_smoothing})
     trainer = Trainer(policy, algorithm, SequenceEnv(setup.task, setup.device), setup.pretrain, "pretrain", setup.seed,
-                      judge(setup, setup.pretrain), folder, setup.config["precision"],
+                      judge(setup, setup.pretrain), folder, setup.config["precision"], identity=named(pretraining(setup)),
                       accumulate=setup.config["accumulate"])
     trainer.run()
     keep(setup, trainer, folder)
 
 
-def keep(setup: Setup, trainer: Trainer, folder: Path) -> None:
-    """Write the finished checkpoint; the one of the run under way has served."""
+def keep(setup: Setup, trainer: Trainer, folder: Path, candidates: bool = False) -> None:
+    """Write the finished checkpoint; with `candidates`, before it, the last, best and averaged weights for a report on all
+    three. Those of the run under way have served; cut short before they are gone, the run ends again from them, as it did."""
     if dist.rank() == 0:
+        if candidates:
+            write_checkpoint(folder, "candidates", packed(trainer.candidates), {})
         write_checkpoint(folder, "model", trainer.policy.state_dict(), about(setup) | {
-            "cost": asdict(trainer.cost), "curve": trainer.curve, "diagnostics": trainer.diagnostics})
-        for name in ("last.json", "last.safetensors"):
-            (folder / name).unlink(missing_ok=True)
+            "cost": asdict(trainer.cost), "curve": trainer.curve, "diagnostics": trainer.diagnostics,
+            "identity": trainer.identity})
+        drop_numbered(folder, "last")
     dist.barrier()
 
 
-def keep_candidates(trainer: Trainer, folder: Path) -> None:
-    """Write the last, best and averaged weights, for a report on all three."""
-    if dist.rank() == 0:
-        write_checkpoint(folder, "candidates", {f"{name}/{key}": value for name, state in trainer.candidates.items()
-                                                for key, value in state.items()}, {})
-
-
 def kept_candidates(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """What `keep_candidates` wrote; nothing for a run of a version that did not."""
+    """The last, best and averaged weights; nothing for a run of a version that did not write them."""
     if not (folder / "candidates.json").is_file():
         return {}
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, value in read_checkpoint(folder, "candidates")[0].items():
-        name, _, rest = key.partition("/")
-        found.setdefault(name, {})[rest] = value
-    return found
+    found = unpacked(read_checkpoint(folder, "candidates")[0])
+    return {name: found[name] for name in ("last", "best", "averaged") if name in found}

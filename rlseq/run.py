@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import command
+from . import command, stopping
 from .build import nearest
 from .paths import CONF
 from .patience import limited
@@ -125,9 +126,21 @@ def sweeping() -> str:
     return " ".join(HydraConfig.get().overrides.task) if HydraConfig.get().mode == RunMode.MULTIRUN else ""
 
 
+def continues() -> str:
+    """How to go on with this command after it was stopped."""
+    words = sys.orig_argv
+    if "rlseq.run" not in words:                                # a sweep's worker: its own command line is not the user's
+        return "the same command continues"
+    words = [one for one in words if one != "resume=never"]     # that would begin anew
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        ranks = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"]]
+        words = [*ranks, *words[words.index("rlseq.run") - 1:]]
+    return f"this continues: {shlex.join(words)}"
+
+
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def launch(config: DictConfig) -> None:
-    with going_on(sweeping()), one_line():
+    with going_on(sweeping()), one_line(), stopping.signals(continues()):
         from . import experiment  # imports torch: not for --help
 
         chosen = HydraConfig.get().runtime.choices
@@ -146,9 +159,9 @@ def one_line() -> Iterator[None]:
             except OverrideParseException as error:
                 raise ValueError(f"{printable(error.override)} cannot be read ({str(error).splitlines()[0]}); close what is "
                                  "open, and put quotes around what is text: name='\"a [text\"'") from None
-    except KeyboardInterrupt:
-        print("rlseq: stopped; the same command continues from the last checkpoint", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        print(f"rlseq: stopped; {continues()}", file=sys.stderr)
+        raise SystemExit(getattr(error, "code", 130)) from None
 
 
 def main() -> None:

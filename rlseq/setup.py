@@ -20,7 +20,7 @@ from .task import Task
 from .train import Stage, precision_context, seed_step
 
 KEYS = ("policy", "task", "algo", "plan", "tracking", "seed", "device", "precision", "pretrained", "compare", "results",
-        "runs", "tests", "decode", "cuda_graphs", "controls", "accumulate", "beams", "reward_limit")
+        "runs", "tests", "decode", "cuda_graphs", "controls", "accumulate", "beams", "reward_limit", "resume")
 
 GROUPS = {"plan": ("pretrain", "finetune", "test"), "tracking": ("uri",), "task": (), "algo": ()}     # () others check
 MOST_EXAMPLES = 10**9
@@ -133,6 +133,8 @@ def _check_values(config: Mapping[str, object], device: torch.device) -> None:
                          "scores its part of a batch")
     if config["precision"] not in ("fp32", "bf16"):
         raise ValueError(f"precision={shown(config['precision'])} is not one of fp32, bf16")
+    if config["resume"] not in ("never", "auto", "must"):
+        raise ValueError(f"resume={shown(config['resume'])} is not one of never, auto, must")
     if not isinstance(config["cuda_graphs"], bool):
         raise ValueError(f"cuda_graphs={shown(config['cuda_graphs'])} is not one of true, false")
     if config["cuda_graphs"] and device.type != "cuda":

@@ -6,20 +6,21 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from . import dist, journal, memory
+from . import dist, journal, memory, stopping
 from .algos import Algorithm
 from .batches import Ahead, Batches
-from .checkpoint import read_checkpoint, write_checkpoint
+from .checkpoint import differences, packed, read_newest, unpacked, write_numbered
 from .descent import Descent, Learner, averaged
 from .diagnostics import Probe, gradient_signal, weighing
 from .env import SequenceEnv
+from .files import settle
 from .nn.policy import Policy
 from .parts import fitted, in_parts
 from .progress import progress
@@ -42,9 +43,9 @@ def precision_context(device: torch.device, precision: str):
 class Trainer:
     """Trains a policy with an algorithm for one stage, and keeps the weights that did best on dev.
 
-    `judge(policy) -> float` scores dev; `log(step, values)` receives metrics; `folder` holds the checkpoint of a run
-    under way (`last.safetensors`, `last.json`), from which `run` resumes, and its diary (`metrics.jsonl`). A `probe` looks
-    at the policy before training and at every look; then `policy` must hold its first weights when a run resumes, too.
+    `judge(policy) -> float` scores dev; `log(step, values)` receives metrics; `folder` holds the checkpoints of a run
+    under way, from which `run` resumes if they agree on `identity`, and its diary (`metrics.jsonl`). A `probe` looks at the
+    policy before training and at every look; then `policy` must hold its first weights when a run resumes, too.
     """
 
     policy: Policy
@@ -67,10 +68,11 @@ class Trainer:
     candidates: dict[str, dict[str, Tensor]] = field(default_factory=dict)     # last, best and averaged weights, once chosen
     accumulate: int = 1               # slices of a rank's problems whose gradients add up to one step's
     parts: int = 1                    # in which answers are drawn; more from when memory runs out on
+    identity: dict[str, object] = field(default_factory=dict)         # flat: what a checkpoint to go on from must agree on
 
     def run(self, resume: bool = True, until: int | None = None) -> None:
         """Train to the end of the stage (or to the collection that reaches update `until`), then leave the policy with the
-        best weights on dev."""
+        best weights on dev. Raises `Stopped` after a signal, when a checkpoint holds what was done."""
         device, stage = self.env.device, self.stage
         memory.keep()
         seed_step(self.seed, self.name, "prepare")
@@ -79,33 +81,54 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(self.learner.parameters(), lr=stage.lr, betas=(0.9, 0.98), eps=1e-9,
                                            weight_decay=stage.weight_decay, fused=True)
         self.probed()
-        if resume and (self.folder / "last.json").is_file():
+        self.saved, self.row = self.cost.updates, 0                      # update of the last checkpoint; of steps left out
+        if resume:
             self.load()
         self.journal = journal.Journal(self.folder / journal.NAME, self.cost.updates) if dist.rank() == 0 else None
         if self.probe is not None and self.probe.begun:
             (self.log if self.cost.updates else self.tell)(0, self.probe.begun)          # what `log` feeds may be new
         dist.like_first([*self.learner.parameters(), *self.learner.buffers()])
         self.descent = Descent(self.learner, self.optimiser, lambda: precision_context(device, self.precision), stage.clip,
-                               self.accumulate)
-        kind = "pretrain" if self.name == "pretrain" else "finetune"        # all algorithms see the same problems
-        stop = min(stage.updates, until or stage.updates)
+                               self.accumulate, self.row)
+        try:
+            self.train(min(stage.updates, until or stage.updates))
+            if self.cost.updates == stage.updates:
+                self.choose()
+                self.diagnostics = {name: {"before": self.probe.begun.get(name), "after": value}
+                                    for name, value in self.probed().items()}
+        except stopping.Stopped:
+            if self.cost.updates > self.saved:
+                with stopping.later():
+                    self.save()
+            raise
+
+    def train(self, stop: int) -> None:
+        """Updates up to the collection that reaches `stop`, with a look wherever one is due."""
+        stage, kind = self.stage, "pretrain" if self.name == "pretrain" else "finetune"  # all algorithms see the same problems
         batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind))
         with closing(Ahead(batches, stop, self.algorithm.passes)) as ahead, progress(
                 stage.updates, self.name, "update", self.cost.updates, shown=dist.rank() == 0) as bar:
             self.env.whence = ahead.whence
-            while self.cost.updates < stop:
+            while True:
+                if self.due():
+                    self.look()
+                if self.cost.updates >= stop:
+                    break
                 before = self.cost.updates
-                found = self.update(ahead)
+                with self.undivided():
+                    found = self.update(ahead)
                 bar.update(self.cost.updates - before)
                 bar.set_postfix({name: f"{found[name]:.3f}" for name in ("reward", "nll", "penalty", "rate") if name in found}
                                 | ({"dev": f"{self.curve[-1]['dev']:.2f}"} if self.curve else {}), refresh=False)
-                if before // stage.every < self.cost.updates // stage.every or self.cost.updates == stage.updates:
-                    self.look(found)
-                    self.save()
-        if self.cost.updates == stage.updates:
-            self.choose()
-            self.diagnostics = {name: {"before": self.probe.begun.get(name), "after": value}
-                                for name, value in self.probed().items()}
+
+    def undivided(self) -> AbstractContextManager[None]:
+        """What stands in here is finished on all ranks before a signal ends the run."""
+        return stopping.later(lambda asked: dist.anywhere(asked, self.env.device))
+
+    def due(self) -> bool:
+        """Whether updates were made on which dev was not scored yet, and should be; a resumed run asks this, too."""
+        now, before = self.cost.updates, self.curve[-1]["updates"] if self.curve else 0
+        return before < now and (before // self.stage.every < now // self.stage.every or now == self.stage.updates)
 
     def probed(self) -> dict[str, float]:
         """What the probe says of the policy as it is, if there is one."""
@@ -183,21 +206,24 @@ class Trainer:
         finite = {name: value for name, value in found.items() if math.isfinite(value)}
         return {**finite, "loss": found["loss"], "learning_rate": rate, "skipped": self.cost.skipped}
 
-    def look(self, found: dict[str, float]) -> None:
-        """Score dev; keep the weights if they are the best so far."""
-        self.policy.eval()
-        with precision_context(self.env.device, self.precision):
-            score = self.judge(self.policy)
-        state = {name: value.detach().cpu().clone() for name, value in self.policy.state_dict().items()}
-        if self.best is None or score > self.best[0]:
-            self.best = (score, state)
-        self.recent = [*self.recent, state][-self.stage.average:]
-        signs = {"dev": score, "skipped": self.cost.skipped, **gradient_signal(self.optimiser, self.policy.parameters()),
-                 **self.probed()}
-        self.curve.append({"stage": self.name, **asdict(self.cost), "loss": found["loss"], "reward": None,
-                           **journal.means(self.heard), **signs})
-        self.heard = []
-        self.tell(self.cost.updates, signs)
+    def look(self) -> None:
+        """Score dev, keep the weights if they are the best so far, write a checkpoint."""
+        with nullcontext() if dist.world() == 1 else self.undivided():       # one rank alone must not leave the others
+            self.policy.eval()
+            with precision_context(self.env.device, self.precision):
+                score = self.judge(self.policy)
+            signs = {"dev": score, "skipped": self.cost.skipped, **gradient_signal(self.optimiser, self.policy.parameters()),
+                     **self.probed()}
+        with self.undivided():
+            state = {name: value.detach().cpu().clone() for name, value in self.policy.state_dict().items()}
+            if self.best is None or score > self.best[0]:
+                self.best = (score, state)
+            self.recent = [*self.recent, state][-self.stage.average:]
+            self.curve.append({"stage": self.name, **asdict(self.cost), "loss": self.heard[-1]["loss"], "reward": None,
+                               **journal.means(self.heard), **signs})
+            self.heard = []
+            self.tell(self.cost.updates, signs)
+            self.save()
 
     def choose(self) -> None:
         """Leave the policy with the best weights on dev; the average of the last ones is a candidate. All are kept."""
@@ -216,36 +242,36 @@ class Trainer:
         self.policy.load_state_dict(self.best[1])
 
     def save(self) -> None:
-        """Write the checkpoint of the run under way: temporary file, fsync, rename."""
+        """Write a checkpoint of the run under way; `load` finds all of its state in it."""
+        self.saved = self.cost.updates
         if dist.rank() > 0:
             return
-        tensors = {f"learner.{name}": value for name, value in self.learner.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
-        tensors |= {f"best.{name}": value for name, value in self.best[1].items()} if self.best else {}
-        for index, one in enumerate(self.recent):
-            tensors |= {f"recent.{index}.{name}": value for name, value in one.items()}
-        write_checkpoint(self.folder, "last", tensors, {"cost": asdict(self.cost), "curve": self.curve,
-                                                        "best": self.best[0] if self.best else None})
+        settle(self.journal.path)                                        # a checkpoint is not ahead of its diary
+        moments = self.optimiser.state_dict()["state"]
+        tensors = packed({"learner": self.learner.state_dict(), "best": self.best[1] if self.best else {},
+                          **{f"optimiser/{index}": state for index, state in moments.items()},
+                          **{f"recent/{index}": state for index, state in enumerate(self.recent)}})
+        write_numbered(self.folder, "last", self.cost.updates, tensors, {
+            "cost": asdict(self.cost), "curve": self.curve, "heard": self.heard,
+            "best": self.best[0] if self.best else None, "row": self.descent.row, "identity": self.identity})
 
     def load(self) -> None:
-        """Take back what `save` wrote."""
-        tensors, facts = read_checkpoint(self.folder, "last")
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name[len(prefix):]: value for name, value in tensors.items() if name.startswith(prefix)}
-        self.learner.load_state_dict(part("learner."))
+        """Take back what `save` wrote last, if it did. Raises ValueError where it belongs to another configuration."""
+        found = read_newest(self.folder, "last")
+        if found is None:
+            return
+        groups, facts = unpacked(found[0]), found[1]
+        if differ := differences(facts["identity"], self.identity):
+            raise ValueError(f"the checkpoints in {self.folder} are of another run: {'; '.join(differ)}; give the same "
+                             "options, or resume=never, which moves them aside and begins anew")
+        self.learner.load_state_dict(groups["learner"])
         saved = self.optimiser.state_dict()
-        count = len(saved["param_groups"][0]["params"])
-        saved["state"] = {index: part(f"optimiser.{index}.") for index in range(count) if part(f"optimiser.{index}.")}
-        for index, parameter in enumerate(self.learner.parameters()):
-            if index in saved["state"] and saved["state"][index]["exp_avg"].shape != parameter.shape:
-                raise ValueError(f"{self.folder} holds a run begun by an earlier version, whose weights were laid out "
-                                 "otherwise; go on with that version, or move the folder away to begin anew")
+        saved["state"] = {int(name.partition("/")[2]): state for name, state in groups.items() if name.startswith("optimiser/")}
         self.optimiser.load_state_dict(saved)
-        self.cost, self.curve = Cost(**facts["cost"]), facts["curve"]
-        self.best = None if facts["best"] is None else (facts["best"], part("best."))
-        self.recent = [part(f"recent.{i}.") for i in range(self.stage.average) if part(f"recent.{i}.")]
+        self.cost, self.curve, self.heard = Cost(**facts["cost"]), facts["curve"], facts["heard"]
+        self.best = None if facts["best"] is None else (facts["best"], groups["best"])
+        self.recent = [groups[f"recent/{i}"] for i in range(self.stage.average) if f"recent/{i}" in groups]
+        self.saved, self.row = self.cost.updates, facts["row"]
 
 
 def _number(*parts: object) -> int:

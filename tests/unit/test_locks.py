@@ -125,7 +125,8 @@ def tiny(folder, algo="mle", **changes):
         "plan": {"pretrain": stage, "finetune": stage, "test": 4}, "tracking": {"uri": "none"}, "seed": 0,
         "device": "cpu", "precision": "fp32", "pretrained": None, "compare": None, "results": str(folder / "results"),
         "runs": str(folder / "runs"), "tests": ["headline"], "decode": {}, "cuda_graphs": False, "controls": False,
-        "beams": [], "accumulate": 1, "reward_limit": 600}, {"task": "sort", "policy": "copy", "algo": algo, "plan": "smoke"})
+        "beams": [], "accumulate": 1, "reward_limit": 600, "resume": "auto"},
+        {"task": "sort", "policy": "copy", "algo": algo, "plan": "smoke"})
 
 
 def counted(monkeypatch, module, name, file):
@@ -159,9 +160,9 @@ def test_jobs_with_the_same_baseline_train_it_once(tmp_path, forked, monkeypatch
     monkeypatch.setattr(locks, "WAIT", 0.01)
     setup = tiny(tmp_path)
     pretrained = pretrain.pretrain(setup)
-    counted(monkeypatch, experiment, "_finetune", tmp_path / "trained")
+    counted(monkeypatch, experiment, "finetune", tmp_path / "trained")
     for _ in range(2):
-        forked(lambda: experiment._done(setup, pretrained))
+        forked(lambda: experiment.done(setup, pretrained))
     forked.end()
     assert len(list((tmp_path / "results").rglob("*.json"))) == 1 and not list(tmp_path.rglob(".lock"))
     assert len((tmp_path / "trained").read_text().split()) == 1
@@ -171,10 +172,10 @@ def test_two_configurations_do_not_take_the_same_place(tmp_path, forked, monkeyp
     monkeypatch.setattr(locks, "WAIT", 0.01)
     setups = [tiny(tmp_path, "reinforce", k=k) for k in (2, 3)]
     pretrained = pretrain.pretrain(setups[0])
-    plain = experiment.results._replace
-    monkeypatch.setattr(experiment.results, "_replace", lambda *given: time.sleep(0.7) or plain(*given))
+    plain = experiment.results.write_whole
+    monkeypatch.setattr(experiment.results, "write_whole", lambda *given: time.sleep(0.7) or plain(*given))
     for setup in setups:
-        forked(lambda setup=setup: experiment.finetune(setup, pretrained))
+        forked(lambda setup=setup: experiment.done(setup, pretrained, own=True))
     forked.end()
     held = [json.loads(path.read_text())["config"]["algo"]["k"] for path in (tmp_path / "results").rglob("*.json")]
     assert sorted(held) == [2, 3]

@@ -1,7 +1,6 @@
 """The trainer: schedules by hand, which weights are kept, averaging, what is counted and what is refused."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ import torch
 from rlseq import algos
 from rlseq.env import SequenceEnv
 from rlseq.nn.policy import Shape, make_policy
+from rlseq.stopping import Stopped
 from rlseq.train import Stage, Trainer, seed_step
 from tests.toys import TINY, Table
 
@@ -177,12 +177,53 @@ def test_progress_runs_from_0_towards_1(tmp_path, monkeypatch):
     assert seen == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_a_damaged_checkpoint_is_not_resumed_from(tmp_path):
-    trainer(tmp_path, updates=4, every=2).run(until=2)
-    path = Path(tmp_path) / "last.safetensors"
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path, capsys):
+    whole, resumed = trainer(tmp_path / "whole", updates=6, every=2), trainer(tmp_path / "other", updates=6, every=2)
+    whole.run()
+    trainer(tmp_path / "other", updates=6, every=2).run(until=4)
+    path = tmp_path / "other" / "last-4.safetensors"
     path.write_bytes(path.read_bytes()[:-4] + b"oops")
-    with pytest.raises(ValueError, match="is damaged"):
-        trainer(tmp_path, updates=4, every=2).run()
+    resumed.run()
+    assert "last-4.safetensors is damaged" in capsys.readouterr().err
+    assert all(torch.equal(value, whole.policy.state_dict()[name]) for name, value in resumed.policy.state_dict().items())
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(tmp_path):
+    one, other = trainer(tmp_path, updates=4, every=2), trainer(tmp_path, updates=4, every=2)
+    one.identity, other.identity = {"algo.k": 4, "rlseq": "0.1.0"}, {"algo.k": 5, "rlseq": "0.2.0"}
+    one.run(until=2)
+    with pytest.raises(ValueError, match="another run: algo.k=4 there, 5 here; rlseq=.0.1.0. there, .0.2.0. here; "):
+        other.run()
+
+
+@pytest.mark.parametrize("place", ["step", "look"])
+def test_a_stop_in_a_step_or_a_look_is_continued_as_if_there_had_been_none(tmp_path, place):
+    logs, looks = ([], []), []
+
+    def judge(policy):                                         # the second look is cut short, then made again
+        looks.append(len(looks))
+        if place == "look" and len(looks) == 2:
+            raise Stopped(15)
+        return 0.0
+    whole = trainer(tmp_path / "whole", algorithm={"kind": "reinforce"}, log=logs[0], updates=6, every=2)
+    whole.run()
+    one = trainer(tmp_path / "parts", judge, {"kind": "reinforce"}, logs[1], updates=6, every=2)
+    if place == "step":
+        step = one.update
+        one.update = lambda batches: step(batches) if one.cost.updates < 3 else stopped()
+    with pytest.raises(Stopped):
+        one.run()
+    assert one.cost.updates == (3 if place == "step" else 4)
+    last = trainer(tmp_path / "parts", judge, {"kind": "reinforce"}, logs[1], updates=6, every=2)
+    last.run()
+    timed = {"seconds": 0, "reward_share": 0}
+    found, wanted = ([(step, values | timed) for step, values in log] for log in logs[::-1])
+    assert found == wanted
+    assert [point | timed for point in last.curve] == [point | timed for point in whole.curve]
+
+
+def stopped():
+    raise Stopped(15)
 
 
 def test_bf16_runs_and_stays_finite(tmp_path):
