@@ -3,6 +3,8 @@
 import os
 import sys
 
+from .printable import printable
+
 said: set[str] = set()
 
 
@@ -15,4 +17,4 @@ def say(text: str) -> None:
     """One line on stderr, once: a run and what it is compared with read the same data."""
     if speaks() and text not in said:
         said.add(text)
-        print("rlseq: " + " ".join(text.split()), file=sys.stderr, flush=True)
+        print("rlseq: " + printable(" ".join(text.split()), 0), file=sys.stderr, flush=True)

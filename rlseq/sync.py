@@ -6,7 +6,6 @@ sent again, so the command may be given at any time, and twice.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import journal, record
+from .command import Parser, exit_code
 from .delivery import Delivery
 from .printable import printable
 from .server import plain, resolve
@@ -23,12 +23,15 @@ RECORD = re.compile(r"mlflow(-\w+)?\.json")                   # of the run that 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 where something could not be brought."""
+    return exit_code(lambda: _bring(arguments), "rlseq.sync")
+
+
+def _bring(arguments: Sequence[str] | None) -> int:
     wanted = _parser().parse_args(arguments)
     found = sorted({path for folder in wanted.folders for path in folder.rglob("mlflow*.json") if RECORD.fullmatch(path.name)})
     if not found:
-        print(f"rlseq.sync: no recorded run in {', '.join(map(str, wanted.folders))}; a run writes {record.NAME} beside its "
-              "checkpoint, but for tracking=none", file=sys.stderr)
-        return 2
+        raise ValueError(f"no recorded run in {', '.join(map(str, wanted.folders))}; a run writes {record.NAME} beside its "
+                         "checkpoint, but for tracking=none")
     silent: dict[str, int] = {}                # MLflows that do not answer, with how many runs wait for them
     code = 0
     for path in found:
@@ -83,8 +86,8 @@ def _where(given: str | None, recorded: str) -> str:
     return usual if plain(usual) == recorded else recorded
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rlseq.sync", description=__doc__.split("\n\n")[0])
+def _parser() -> Parser:
+    parser = Parser(prog="python -m rlseq.sync", description=__doc__.split("\n\n")[0])
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], metavar="FOLDER",
                         help="folders of runs, or above them (default: runs)")
     parser.add_argument("--tracking-uri", metavar="URI", help="another MLflow than the one that the runs were meant for")

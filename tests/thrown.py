@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import unicodedata
 import warnings
@@ -67,6 +68,29 @@ def ended(work: Callable[[], object], given: bytes = b"", terminal: bool = False
     finally:
         sys.stdout, sys.stdin = before, stdin
     return Outcome(code, out.buffer.getvalue(), errors.getvalue())
+
+
+def unheard(work: Callable[[], int], given: bytes = b"") -> tuple[int, str]:
+    """How a command ends in a process of its own whose stdout nobody reads, as before `| head`: exit code and stderr."""
+    read, written = os.pipe()
+    told, tell = os.pipe()
+    if not (child := os.fork()):
+        code = 99
+        try:
+            os.close(read)
+            os.dup2(written, 1)
+            os.dup2(tell, 2)
+            sys.stdout, sys.stderr, sys.stdin = open(1, "w"), open(2, "w"), io.TextIOWrapper(io.BytesIO(given))
+            code = work() or 0
+            sys.stdout.flush()                                          # as the interpreter does at its end
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    for one in (read, written, tell):
+        os.close(one)
+    with open(told) as errors:
+        text = errors.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
 
 
 def many(count: int) -> settings:

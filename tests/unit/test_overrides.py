@@ -3,6 +3,7 @@
 RLSEQ_THROWN=2000 throws so many command lines; by default fewer are thrown, the same each time.
 """
 
+import gzip
 import os
 import shutil
 
@@ -121,3 +122,34 @@ def test_what_cannot_be_is_refused_with_a_reason(throw, tmp_path, words, part):
 def test_a_sound_command_line_begins_to_train(throw):
     assert throw("task=hull", "algo=reinforce", "algo.k=4", "tracking=none").code is None
     assert throw("task=summarization", "algo=mle", "tracking=none").code is None
+
+
+TEXT = "a cat reads files\nit writes lists\n\nGr\u00fc\u00dfe an alle\n\u05d0\u05d1\u05d2 \u202eabc\nx\ty\n" * 8
+row = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), st.sampled_from([
+    "", " ", "a\tb", "\t", "\0", '{"source": "a cat", "target": "eine Katze"}', '{"source": "a"}', "x" * 9999, "\u2028", "a\r",
+    '{"source": 1, "target": []}', "[1]", '{"text": "a b", "summary": "a"}', "{"]))
+rows = st.lists(row, min_size=1, max_size=12).map(lambda found: ("\n".join(found) + "\n").encode())
+content = st.one_of(rows, rows, st.just(TEXT.encode()), st.just(TEXT.encode()), st.binary(max_size=40), st.sampled_from([
+    b"", b"\n\n\n", TEXT.encode("utf-16"), b"\xef\xbb\xbf" + TEXT.encode(), TEXT.encode("latin-1", "replace"), b"\x1f\x8b",
+    gzip.compress(TEXT.encode())[:40], gzip.compress(b"a\n" * 9), TEXT.replace("\n", "\r\n").encode(), b"a\0b\n" * 9]))
+names_of = st.sampled_from(["train.en", "train.de", "dev.en", "test.de", "train.tsv", "train.jsonl", "train.source",
+                            "train.target", "train.tsv.gz", "dev.jsonl.gz", "test.source"])
+PARTS = [f"{split}.{language}" for split in ("train", "dev", "test") for language in ("en", "de")]
+SOUND = {"translation": dict.fromkeys(PARTS, TEXT.encode()),
+         "summarization": {"train.source": TEXT.encode(), "train.target": TEXT.encode()}}
+
+
+def test_any_files_of_a_user_begin_to_train_or_are_refused_in_one_line(throw, tmp_path):
+    @many(COUNT // 3)
+    @given(st.sampled_from(sorted(SOUND)), st.dictionaries(names_of, content, min_size=1, max_size=3), st.booleans())
+    def holds(task, files, among):
+        shutil.rmtree(tmp_path / "own", ignore_errors=True)
+        (tmp_path / "own").mkdir()
+        for name, held in {**(SOUND[task] if among else {}), **files}.items():
+            (tmp_path / "own" / name).write_bytes(held)
+        found = throw(f"task={task}", "task.data=files", f"task.path={tmp_path / 'own'}", "task.vocabulary=300", "algo=mle",
+                      "compare=null", "tracking=none")
+        lines = found.errors.splitlines()
+        assert found.code is None or found.code == 2 and lines, (files, found)
+        assert all(line.startswith("rlseq: ") and len(line) < 2100 and line.isprintable() for line in lines), (files, found)
+    holds()

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from dataclasses import asdict
 
 import pytest
@@ -15,7 +14,7 @@ from rlseq.checkpoint import write_checkpoint
 from rlseq.nn.policy import make_policy
 from rlseq.predict import LONGEST, UNANSWERED, UNENDED, UNREAD, Options, Predictor
 from rlseq.text import Tokenizer
-from tests.thrown import arguments, ended, many
+from tests.thrown import arguments, ended, many, unheard
 from tests.toys import tiny_shape
 
 WORDS = ["the cat reads all files", "it keeps 12 lists, and nothing else", "Die Katze liest Dateien"]
@@ -170,26 +169,8 @@ def test_options_that_cannot_be_are_refused_in_one_line(folders, words):
 
 
 def test_a_reader_who_leaves_ends_the_command_without_a_word(folders):
-    read, written = os.pipe()
-    if not (child := os.fork()):
-        try:
-            os.close(read)
-            os.dup2(written, 1)
-            code = ended_alone(folders)
-        finally:
-            os._exit(code)
-    os.close(written), os.close(read)                                   # nobody listens from the start
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def ended_alone(folders) -> int:
-    """Predict into the real stdout, with nothing on stderr but what is wrong."""
-    import sys
-    sys.stdout, sys.stdin = open(1, "w"), io.TextIOWrapper(io.BytesIO(b"1 2\n" * 9))
-    sys.stderr = io.StringIO()
     with arguments(f"checkpoint={folders / 'sort'}"):
-        code = predict.main()
-    return 7 if sys.stderr.getvalue() else code
+        assert unheard(predict.main, b"1 2\n" * 9) == (0, "")
 
 
 @pytest.mark.parametrize(("change", "part"), [

@@ -18,10 +18,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlseq import doctor, predict, report, results
+from rlseq import doctor, predict, report, results, sync
 from rlseq.lab import __main__ as lab
 from rlseq.paths import PACKAGE, TASKS
-from tests.thrown import arguments, ended, many
+from tests.thrown import arguments, ended, many, unheard
 from tests.unit.test_predict import write as checkpoint
 from tests.unit.test_report import run
 
@@ -211,6 +211,16 @@ def changed(value: object, path: tuple, to: object) -> object:
     return copy
 
 
+def test_a_reader_who_leaves_ends_every_command_without_a_word(tmp_path, monkeypatch):
+    path = results.write(replace(run(), diagnostics={"decoded_reward": {"before": 0.5, "after": 0.6}}), run().rows, tmp_path)
+    assert unheard(lambda: doctor.main([str(path)])) == unheard(lambda: doctor.main([str(path), "--json"])) == (0, "")
+    assert unheard(lambda: report.main(["--results", str(tmp_path), "--tracking-uri", "none"])) == (0, "")
+    assert unheard(lambda: report.main(["--help"])) == (0, "")
+    monkeypatch.setattr("rlseq.lab.course.run", lambda *_: [print(line) for line in range(9)] and 0)
+    with arguments(f"results={tmp_path}"):
+        assert unheard(lab.main) == (0, "")
+
+
 def test_any_result_file_is_reported_judged_or_left_out_in_one_line(tmp_path):
     folder = tmp_path / "results"
     path = results.write(replace(run(), diagnostics={"decoded_reward": {"before": 0.5, "after": 0.6}}), run().rows, folder)
@@ -290,7 +300,7 @@ def test_any_arguments_of_the_lab_are_measured_or_refused(monkeypatch, tmp_path)
     holds()
 
 
-@pytest.mark.parametrize("command", [doctor.main, report.main])
+@pytest.mark.parametrize("command", [doctor.main, report.main, sync.main])
 @pytest.mark.parametrize("words", [
     ["--bogus"], [], ["--results"], ["\udcff"], ["\x1b[31m"], ["--json", "a", "b"], ["x" * 5000]])
 def test_any_arguments_of_the_others_are_refused_in_one_line(command, words, tmp_path, monkeypatch):
