@@ -26,15 +26,15 @@ class Sizes:
     """What a policy must know of a task. Ids when `source_ids` > 0, else float features.
 
     `vocabulary` counts the output words, STOP among them (0 for pure pointers); `shared` says that source ids and
-    output words are one vocabulary, so that embeddings may be tied; `plane`, that the first two features are a point's
-    coordinates in the plane.
+    output words are one vocabulary, so that embeddings may be tied; `coordinates` features come
+    first that place a position on a line (1) or in the plane (2).
     """
 
     source_ids: Count = 0
     features: Count = 0
     vocabulary: Count = 0
     shared: bool = False
-    plane: bool = False
+    coordinates: int = 0
 
 
 @dataclass(frozen=True)

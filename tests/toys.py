@@ -37,8 +37,10 @@ def task_for(name: str, head: str) -> Task:
 
 def fits(options: dict[str, object], task: str) -> bool:
     """Whether a YAML of conf/policy fits a task."""
-    head = options["head"]
-    return head in tasks.task_class(task).heads and (options.get("pointing") != "relative" or task_for(task, head).sizes.plane)
+    head = str(options["head"])
+    if head not in tasks.task_class(task).heads:
+        return False
+    return options.get("pointing") != "relative" or task_for(task, head).sizes.coordinates == {"pointer": 2, "copy": 1}[head]
 
 
 def tiny_shape(options: dict[str, object]) -> Shape:

@@ -81,11 +81,11 @@ class StepGraph:
 
     def _run(self) -> None:
         self.found, after = self._next()
-        for old, new in zip(_moving(self.state), _moving(after), strict=True):
+        for old, new in zip(moving(self.state), moving(after), strict=True):
             if old is not new:
                 old.copy_(new)
 
 
-def _moving(state: State) -> tuple[Tensor, ...]:
+def moving(state: State) -> tuple[Tensor, ...]:
     """What a step changes of a state."""
     return (*state.past, state.place) if state.said is None else (*state.past, state.place, state.said)

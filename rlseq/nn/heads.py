@@ -11,10 +11,16 @@ from ..types import NEVER, STOP, Scores, Sizes
 from .attention import Attention, Kind, fold, read, weights
 from .encoders import Memory, Words
 from .linear import Linear, product
+from .recall import Counting, Recall, Turning
 from .softmax import chosen
-from .turning import Turning
 
+Pointing = Literal[Kind, "relative"]
 CHUNK = 2**23      # most numbers of a [rows, A] block of logits; larger scorings are cut, and recomputed backward
+
+
+def _compared(kind: Pointing) -> Kind:
+    """How a head of a kind compares states."""
+    return "bilinear" if kind == "relative" else kind
 
 
 def allowed(logits: Tensor, legal: Tensor | None) -> Tensor:
@@ -44,9 +50,13 @@ def _judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor
 
 
 class Head(nn.Module):
-    """What every head offers; `keys` is what it projects once per source. One that `looks_back` is told the actions before."""
+    """What every head offers; `keys` is what it projects once per source, `recall` what it knows of the answer so far."""
 
-    looks_back = False
+    recall: Recall | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recall = None
 
     def keys(self, memory: Memory) -> Tensor | None:
         """[B, S, H] for heads that look at the source."""
@@ -57,7 +67,7 @@ class Head(nn.Module):
         raise TypeError(f"{type(self).__name__} must define embed()")
 
     def logits(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
-        """Decoder states [N, T, H], and for a head that `looks_back` what was `named` [N, T, 3] -> unnormalised
+        """Decoder states [N, T, H], and for a head with `recall` what it recalls [N, T, M] -> unnormalised
         log-probabilities [N, T, A]."""
         raise TypeError(f"{type(self).__name__} must define logits()")
 
@@ -122,14 +132,13 @@ class Vocabulary(Head):
 class Pointer(Head):
     """Points at a source position: action i means position i - 1, action 0 a learned STOP (Vinyals et al. 2015).
 
-    With pointing "relative" it is bilinear, and told besides how points of the plane lie as seen from those named last.
+    With pointing "relative" it is bilinear, and recalls how points of the plane lie as seen from those named last.
     """
 
-    def __init__(self, kind: Kind | Literal["relative"], width: int) -> None:
+    def __init__(self, kind: Pointing, width: int) -> None:
         super().__init__()
-        self.looks_back = kind == "relative"
-        self.point = Attention("bilinear" if self.looks_back else kind, width)
-        self.turning = Turning(width) if self.looks_back else None
+        self.point = Attention(_compared(kind), width)
+        self.recall = Turning(width) if kind == "relative" else None
         self.stop = nn.Parameter(torch.randn(2, width) / width**0.5)     # as a thing to point at, as a thing fed
 
     def keys(self, memory: Memory) -> Tensor:
@@ -154,7 +163,7 @@ class Pointer(Head):
     def _energy(self, states: Tensor, memory: Memory, keys: Tensor, said: Tensor | None) -> Tensor:
         """[N, T, S + 1], padding not yet closed."""
         energy = self.point(states, keys)
-        return energy if self.turning is None else energy + self.turning(states, said, memory.batch.source[..., :2])
+        return energy if self.recall is None else energy + self.recall(states, said, memory)
 
 
 class Copy(Head):
@@ -164,14 +173,16 @@ class Copy(Head):
 
     `batch.extra["copy_ids"]` [B, S] names the action of every source position; words outside the vocabulary have
     actions from V on. Departs from the paper: the copy attention is the head's own, so that any decoder fits; a copied
-    word outside the vocabulary is fed back as the state of the position it came from, not as "unknown".
+    word outside the vocabulary is fed back as the state of the position it came from, not as "unknown". With pointing
+    "relative" it is bilinear, and recalls what is still to come.
     """
 
-    def __init__(self, sizes: Sizes, kind: Kind, width: int, tied: Words | None) -> None:
+    def __init__(self, sizes: Sizes, kind: Pointing, width: int, tied: Words | None) -> None:
         super().__init__()
         self.write = Vocabulary(sizes, width, tied)
-        self.point = Attention(kind, width)
+        self.point = Attention(_compared(kind), width)
         self.gate = Linear(2 * width, 1)
+        self.recall = Counting(width) if kind == "relative" else None
 
     def keys(self, memory: Memory) -> Tensor:
         if "copy_ids" not in memory.batch.extra:
@@ -188,14 +199,16 @@ class Copy(Head):
         copied = memory.states.gather(1, place.expand(-1, -1, memory.states.shape[2])).view(*actions.shape, -1)
         return torch.where((actions < size).unsqueeze(2), known, copied)
 
-    def _parts(self, states: Tensor, memory: Memory, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _parts(self, states: Tensor, memory: Memory, keys: Tensor, said: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """log g [N, T], log (1 - g) [N, T] and the copy attention [N, T, S]."""
-        attention = weights(self.point(states, keys), memory.mask)
+        energy = self.point(states, keys)
+        attention = weights(energy if self.recall is None else energy + self.recall(states, said, memory), memory.mask)
         gate = self.gate(torch.cat([states, read(attention, memory.states)], -1)).squeeze(-1).to(attention.dtype)
         return F.logsigmoid(gate), F.logsigmoid(-gate), attention
 
     def logits(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
-        write, copy, attention = self._parts(states, memory, keys)
+        states = self._told(states, memory, said)
+        write, copy, attention = self._parts(states, memory, keys, said)
         rows, steps, _ = attention.shape
         actions, problems = memory.batch.num_actions, len(memory.mask)
         ids = memory.batch.extra["copy_ids"].unsqueeze(1).expand(-1, rows * steps // problems, -1)
@@ -210,8 +223,9 @@ class Copy(Head):
               said: Tensor | None = None) -> Scores:
         """The mixture of the actions taken alone, without an [N, T, A] scatter unless legality, detail or temperature ask."""
         if legal is not None or detail or temperature != 1.0:
-            return super().score(states, memory, keys, actions, mask, legal, detail, None, temperature)
-        write, copy, attention = self._parts(states, memory, keys)
+            return super().score(states, memory, keys, actions, mask, legal, detail, None, temperature, said)
+        states = self._told(states, memory, said)
+        write, copy, attention = self._parts(states, memory, keys, said)
         size = len(self.write.words.weight)
         words = self.write.score(states, memory, None, actions.clamp(max=size - 1), mask, None, False).logp + write
         words = words.masked_fill(actions >= size, NEVER)
@@ -221,4 +235,7 @@ class Copy(Head):
         return Scores(torch.logaddexp(words, copied))
 
     def attention(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
-        return self._parts(states, memory, keys)[2]
+        return self._parts(self._told(states, memory, said), memory, keys, said)[2]
+
+    def _told(self, states: Tensor, memory: Memory, said: Tensor | None) -> Tensor:
+        return states if self.recall is None else self.recall.told(states, said, memory)

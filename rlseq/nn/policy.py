@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from ..build import Within
 from ..parts import cuts, in_parts, parts
-from ..types import STOP, Batch, Rollout, Scores, Sizes
+from ..types import Batch, Rollout, Scores, Sizes
 from .attention import Kind
 from .decoders import Keys, Past, RecurrentDecoder, TransformerDecoder
 from .encoders import Memory, Positions, RecurrentEncoder, Source, TransformerEncoder
-from .heads import Copy, Head, Pointer, Vocabulary, allowed, log_probabilities, tempered
-from .turning import also_named, named
+from .heads import Copy, Head, Pointer, Pointing, Vocabulary, allowed, log_probabilities, tempered
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Shape:
     dropout: float = 0.1
     positions: Positions = "sinusoidal"      # of a Transformer's source; "none" for sets
     attention: Kind = "additive"             # of a recurrent decoder
-    pointing: Kind | Literal["relative"] = "bilinear"      # of a pointer or copy head; "relative" for points of the plane
+    pointing: Pointing = "bilinear"          # of a pointer or copy head; "relative" where the source has coordinates
     bidirectional: bool = True
     summary: Literal["last", "mean"] = "last"
     tied: bool = True                        # output words share the embedding; the source too where ids are shared
@@ -46,8 +45,8 @@ class Shape:
             raise ValueError(f"policy.dropout={self.dropout} must lie in [0, 1)")
         if self.pointing == "none" and self.head != "vocabulary":
             raise ValueError(f"policy.pointing=none, but a {self.head} head must point; take dot, bilinear, additive or cosine")
-        if self.pointing == "relative" and self.head != "pointer":
-            raise ValueError(f"policy.pointing=relative is of a pointer head, not of a {self.head} head")
+        if self.pointing == "relative" and self.head == "vocabulary":
+            raise ValueError("policy.pointing=relative is of a pointer or copy head, and this policy has a vocabulary head")
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class State:
     k: int
     axis: int                 # of the rows in the past's tensors
     place: int | Tensor = 0   # actions taken so far; a tensor [1] where shapes are fixed
-    said: Tensor | None = None        # [N, 3], what was `named`, for a head that looks back
+    said: Tensor | None = None        # [N, M], what the head recalls
 
     def select(self, rows: Tensor) -> State:
         """The same problems continued from other rows [N]; a row may only take the past of its own problem's rows."""
@@ -105,7 +104,7 @@ class Policy(nn.Module):
         """
         fed = actions if fed is None else fed
         states, attention, head_keys = self._decode(memory, fed, mask, attend)
-        said = named(fed) if self.head.looks_back else None
+        said = self._recalled(fed, memory)
         scores = self.head.score(states, memory, head_keys, actions, mask, legal, detail, foreseen, temperature, said)
         scores = replace(scores, states=states)
         if attend:
@@ -119,6 +118,9 @@ class Policy(nn.Module):
         vectors = torch.cat([first, self.head.embed(fed[:, :-1], memory)], 1) if fed.shape[1] > 1 else first
         states, attention = self.decoder(vectors, memory, self.decoder.keys(memory), mask, attend)
         return states, attention, self.head.keys(memory)
+
+    def _recalled(self, fed: Tensor, memory: Memory) -> Tensor | None:
+        return None if self.head.recall is None else self.head.recall.along(fed, memory)
 
     def score(self, rollout: Rollout, detail: bool = False, attend: bool = False,
               foreseen: Tensor | None = None) -> Scores:
@@ -142,13 +144,13 @@ class Policy(nn.Module):
     def log_probs(self, memory: Memory, actions: Tensor, legal: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """Log-probabilities of all actions at every step [N, T, A]: exact, and large where A is a vocabulary."""
         states, _, head_keys = self._decode(memory, actions, None, False)
-        said = named(actions) if self.head.looks_back else None
+        said = self._recalled(actions, memory)
         return log_probabilities(tempered(self.head.logits(states, memory, head_keys, said), temperature), legal)
 
     def start(self, memory: Memory, k: int) -> State:
         """N = B*k rows before their first action."""
         keys, rows = tuple(one.contiguous() for one in self.decoder.keys(memory)), len(memory.mask) * k
-        said = torch.full((rows, 3), STOP, device=memory.mask.device) if self.head.looks_back else None
+        said = None if self.head.recall is None else self.head.recall.start(memory, rows)
         return State(memory, keys, self.head.keys(memory), self.decoder.start(memory, k), k, self.decoder.ROWS, said=said)
 
     def with_room(self, state: State, room: int) -> State:
@@ -168,7 +170,7 @@ class Policy(nn.Module):
             fed = self.first.expand(len(memory.mask) * state.k, -1).to(memory.states.dtype)
         else:
             fed = self.head.embed(action.unsqueeze(1), memory).squeeze(1)
-            said = None if said is None else also_named(said, action)
+            said = None if said is None else self.head.recall.after(said, action, memory)
         states, past = self.decoder.step(fed, memory, state.keys, state.past, state.place)
         logits = self.head.logits(states.unsqueeze(1), memory, state.head_keys, None if said is None else said.unsqueeze(1))
         return allowed(logits.squeeze(1), legal), replace(state, past=past, place=state.place + 1, said=said)
@@ -182,8 +184,9 @@ def _cuts(rollout: Rollout) -> list[tuple[int, int]]:
 def make_policy(sizes: Sizes, shape: Shape) -> Policy:
     """A fresh policy of a given shape for a task of given sizes."""
     width, inner = shape.width, shape.feedforward or 4 * shape.width
-    if shape.pointing == "relative" and not sizes.plane:
-        raise ValueError("policy.pointing=relative needs points of the plane, as task=hull has them; take pointing=bilinear")
+    if shape.pointing == "relative" and sizes.coordinates != {"pointer": 2, "copy": 1}[shape.head]:
+        raise ValueError("policy.pointing=relative needs a source of points in the plane for a pointer head (task=hull), or "
+                         "on a line for a copy head (task=sort); take pointing=bilinear")
     source = Source(sizes, width, shape.positions if shape.encoder == "transformer" else "none", shape.dropout)
     if shape.encoder == "transformer":
         encoder = TransformerEncoder(width, shape.encoder_layers, shape.heads, inner, shape.dropout)

@@ -57,7 +57,7 @@ class Task(Base):
 
     @property
     def sizes(self) -> Sizes:
-        return Sizes(features={"coordinates": 2, "polar": 7, "fourier": 26}[self.features], plane=True)
+        return Sizes(features={"coordinates": 2, "polar": 7, "fourier": 26}[self.features], coordinates=2)
 
     @cached_property
     def fingerprint(self) -> str:

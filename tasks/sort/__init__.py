@@ -66,7 +66,7 @@ class Task(Base):
 
     @property
     def sizes(self) -> Sizes:
-        return Sizes(features=self.table.shape[1], vocabulary=0 if self.head == "pointer" else self.vocabulary)
+        return Sizes(features=self.table.shape[1], vocabulary=0 if self.head == "pointer" else self.vocabulary, coordinates=1)
 
     @cached_property
     def fingerprint(self) -> str:

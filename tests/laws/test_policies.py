@@ -58,7 +58,7 @@ def toy_legal(batch, actions):
 
 
 def toy(options):
-    sizes = Sizes(features=2, plane=True) if options["head"] == "pointer" else Sizes(source_ids=6, vocabulary=6, shared=True)
+    sizes = Sizes(features=2, coordinates=2) if options["head"] == "pointer" else Sizes(source_ids=6, vocabulary=6, shared=True)
     batch = toy_batch(options["head"])
     policy = tiny_policy(Shape(**{"dropout": 0.0, **TINY, **options}), sizes)
     return policy, batch, toy_legal

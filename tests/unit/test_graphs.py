@@ -47,7 +47,7 @@ def record(warm, run, device):
     """In the place of `graphs.capture`: like a capture, it leaves every number as it was."""
     warm()
     player = run.__self__
-    memory = (*player.state.past, player.state.place)
+    memory = graphs.moving(player.state)
     before = [one.clone() for one in memory]
     with Recorded() as recorded:
         run()

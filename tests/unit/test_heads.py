@@ -7,6 +7,7 @@ import torch
 
 from rlseq.nn.encoders import Memory, Words
 from rlseq.nn.heads import Copy, Pointer, Vocabulary, log_probabilities
+from rlseq.nn.policy import Shape, make_policy
 from rlseq.types import NEVER, Batch, Sizes
 
 
@@ -101,3 +102,15 @@ def test_entropy_and_smoothing_are_of_the_legal_actions():
 def test_a_task_without_words_is_refused():
     with pytest.raises(ValueError, match="no output vocabulary"):
         Vocabulary(Sizes(features=2), 4, None)
+
+
+@pytest.mark.parametrize(("head", "coordinates"), [("pointer", 2), ("copy", 1)])
+def test_a_relative_head_answers_by_what_it_recalls(head, coordinates):
+    torch.manual_seed(0)
+    shape, mask = Shape(head, width=8, heads=2, pointing="relative"), torch.ones(1, 4, dtype=torch.bool)
+    head = make_policy(Sizes(features=2, vocabulary=6, coordinates=coordinates), shape).head
+    batch = Batch(torch.rand(1, 4, 2), mask, mask.long(), mask, 8, {"copy_ids": torch.tensor([[6, 2, 7, 6]])})
+    source, states = Memory(torch.randn(1, 4, 8), mask, torch.randn(1, 8), batch), torch.zeros(1, 3, 8)
+    one, other = (head.logits(states, source, head.keys(source), head.recall.along(torch.tensor([answer]), source))
+                  for answer in ([1, 2, 3], [4, 3, 3]))
+    assert torch.equal(one[:, 0], other[:, 0]) and not torch.allclose(one[:, 2], other[:, 2])
