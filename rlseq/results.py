@@ -184,7 +184,8 @@ def _check(data: dict, rows: Mapping[str, np.ndarray], path: Path) -> None:
     for one in fields(Result):
         kind = {"str": str, "int": int, "bool": bool, "dict": dict, "list": list}.get(str(one.type))
         value = data.get(one.name)
-        if kind and one.name in data and (not isinstance(value, kind) or kind is int and isinstance(value, bool)):
+        if kind and one.name in data and (not isinstance(value, kind) or kind is int and (
+                isinstance(value, bool) or not is_number(value))):
             raise ValueError(f"{path}: {one.name}={value!r} is not {kind.__name__}")
     for name, cost in (("pretrained.cost", data["pretrained"].get("cost")), ("cost", data["cost"])):
         if not _numbers(cost) or any(cost.get(one) is None for one in COST):

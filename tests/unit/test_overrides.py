@@ -96,7 +96,7 @@ def test_any_command_line_begins_to_train_or_is_refused_in_one_line(throw, tmp_p
 
 @pytest.mark.parametrize(("words", "part"), [
     (["algo.k=100000000"], "from 1 to 65_536"), (["policy.width=1000000000"], "from 1 to 65_536"),
-    (["policy.width=65536", "policy.encoder_layers=200"], "GiB of memory; lower policy.width"),
+    (["policy.width=65536", "policy.encoder_layers=20"], "GiB of memory; lower policy.width"),
     (["plan.pretrain.updates=-1"], "from 0 to 1_000_000_000"), (["seed=1e30"], "whole number"), (["seed=-1"], "whole number"),
     (["plan.finetune.lr=nan"], "not a finite number"), (["plan.finetune.lr=inf"], "not a finite number"),
     (["results=''"], "names no place"), (["task.seed=[1]"], "is not int"), (["~seed"], "seed must be given"),
