@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlseq import doctor, predict, report, results, sync
+from rlseq.delivery import Delivery
 from rlseq.lab import __main__ as lab
 from rlseq.paths import PACKAGE, TASKS
 from tests.thrown import arguments, ended, many, unheard
@@ -169,6 +170,17 @@ def test_results_of_a_stranger_cannot_steer_the_page(tmp_path, evil):
     board = (tmp_path / "results" / "leaderboard.md").read_text()
     assert "<xss-mark" not in re.sub(r"`[^`\n]*`", "", board) and "\x1b" not in board and "\n# top" not in board
     assert "\x1b" not in found.errors + found.out.decode() and "\u202e" not in found.errors
+
+
+@pytest.mark.parametrize("evil", [*EVIL, "\udc80", "\0", "a,b\n=cmd()"])
+def test_a_table_for_mlflow_is_json_whatever_a_data_set_says(tmp_path, monkeypatch, evil):
+    told = {}
+    delivery = Delivery(tmp_path, "sqlite:///none", thorough=False)
+    monkeypatch.setattr(delivery, "_text", lambda text, name: told.update({name: text}))
+    monkeypatch.setattr(delivery, "_tag", lambda name, value: told.update({name: value}))
+    delivery._table("predictions", [{"text": evil, "reward": 0.5}, {"text": f"{evil}\u2028{evil}", "reward": 1.0}])
+    assert set(told) == {"predictions.json", "mlflow.loggedArtifacts"} and all(one.isascii() for one in told.values())
+    assert json.loads(told["predictions.json"])["data"] == [[evil, 0.5], [f"{evil}\u2028{evil}", 1.0]]
 
 
 @pytest.mark.parametrize("name", ["../up", "/etc", "a/b", "..", ".hidden", "", "a\x1b", "x" * 101, "a\nb"])
