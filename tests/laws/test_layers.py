@@ -9,10 +9,10 @@ import pytest
 from rlseq.paths import PACKAGE, TASKS
 
 FLOORS = (                                             # a folder stands for all files in it
-    {"memory", "parts", "paths", "types", "build", "files", "printable", "progress", "say", "schedule", "stopping", "command",
+    {"memory", "parts", "paths", "types", "build", "files", "printable", "progress", "say", "schedule", "stopping",
      "sweeps", "__init__"},
     {"text", "reading", "resampling", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts",
-     "record", "patience", "locks", "kept", "table"},
+     "record", "patience", "locks", "command", "kept", "table"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode", "worth"},
     {"algos"},
