@@ -30,7 +30,7 @@ def write_checkpoint(folder: Path, name: str, tensors: Mapping[str, Tensor], fac
         try:
             save_file(_apart(tensors), weights)
         except SafetensorError as error:                 # its own kind, also where the disk is full
-            raise OSError(str(error)) from None
+            raise OSError(str(error).partition("error: ")[2] or str(error)) from None
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         notes.write_text(json.dumps({**facts, "sha256": digest}, indent=1), encoding="utf-8")
