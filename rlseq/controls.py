@@ -27,6 +27,7 @@ from .train import precision_context, seed_step
 ALL = ("mle", "constant", "shuffled", "temperature")
 PAID = ("constant", "shuffled")                # those that train the algorithm again
 DRAWN, ANSWERS, ROWS = 256, 512, 64            # dev problems and answers that an entropy is measured on; rows at a time
+ENOUGH = 8                                     # answers to a problem that tell whether rewards are heard
 COLDEST, HOTTEST = 0.02, 8.0                   # temperatures between which the matching one is sought
 
 
@@ -63,10 +64,12 @@ class _Lottery(SequenceEnv):
 
 def uses_rewards(setup: Setup) -> bool:
     """Whether rewards change what the algorithm learns, seen at the end of its schedule by paying it two lotteries."""
-    examples, losses = setup.task.examples("train"), []
+    examples, losses, options = setup.task.examples("train"), [], dict(setup.config["algo"])
     batch = setup.task.collate([examples[i] for i in range(min(4, len(examples)))])
+    if options.get("k", 0) > ENOUGH:                                     # more answers of the same kind tell no more
+        options["k"] = ENOUGH
     for ticket in (1, 2):
-        policy, algorithm = fresh(setup).eval(), algos.make(setup.config["algo"])
+        policy, algorithm = fresh(setup).eval(), algos.make(options)
         seed_step(setup.seed, "lottery")
         algorithm.prepare(policy)
         algorithm.to(setup.device).eval()

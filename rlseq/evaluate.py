@@ -21,6 +21,7 @@ from .task import Mean, Metric, Task
 from .worth import Asked
 
 WIDEST = 4096                      # beam that makes sense at all
+ROWS = 1024                        # of beams, decoded together
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def evaluate(policy: Policy, task: Task, split: str, device: torch.device, decod
     or those named, and with the reward. Ranks share the batches, unless answers are sampled; so all of them must call."""
     policy.eval()
     env, decoding = SequenceEnv(task, device), decoding or Decoding()
+    size = max(1, min(size, ROWS // max(1, decoding.beam)))              # wide beams share the memory among fewer problems
     examples, order = _ordered(task, split, limit)
     wanted = {name: one for name, one in task.metrics.items() if metrics is None or name in metrics}
 

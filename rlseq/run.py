@@ -88,6 +88,8 @@ def _readable(argument: str) -> None:
     if re.search(r"\$\{\s*oc\.env\b", argument):
         raise ValueError(f"{argument}: a configuration is kept in results and MLflow, so it takes nothing from the environment "
                          "by itself; let the shell fill it in, such as task.path=$HOME/data")
+    if re.search(r"=range\([^)]*(\d{6}|e\+?\d)", argument):
+        raise ValueError(f"{argument} is a run for each of its numbers, and so many are held in memory; sweep over fewer")
 
 
 def _apart(given: list[re.Match]) -> None:

@@ -112,7 +112,8 @@ def test_any_command_line_begins_to_train_or_is_refused_in_one_line(throw, tmp_p
     (["algo=raml", "algo.tau=" + "9" * 400], "not a finite number"), (["algo.\x1b[31m=1"], r"\x1b[31m"),
     (["algo.k=\udcff"], "UTF-8"), (["plan=[9,5]"], "no plan '[9'"), (["-m", "plan=choice(1,2)"], "group override"),
     (["-m", "plan=choice([1],[2])"], "no plan"), (["-m", "policy=range(2)"], "group override"), (["plan={}"], "no plan"),
-    (["reward_limit=" + "9" * 400], "seconds")])
+    (["reward_limit=" + "9" * 400], "seconds"),
+    (["-m", "seed=range(1,1000000000)"], "sweep over fewer"), (["-m", "seed=range(0,1e9)"], "sweep over fewer")])
 def test_what_cannot_be_is_refused_with_a_reason(throw, tmp_path, words, part):
     found = throw("task=hull", "algo=reinforce", *words, "tracking=none")
     assert found.code == 2 and found.well and part in found.errors, found
@@ -122,6 +123,7 @@ def test_what_cannot_be_is_refused_with_a_reason(throw, tmp_path, words, part):
 def test_a_sound_command_line_begins_to_train(throw):
     assert throw("task=hull", "algo=reinforce", "algo.k=4", "tracking=none").code is None
     assert throw("task=summarization", "algo=mle", "tracking=none").code is None
+    assert throw("task=sort", "algo=reinforce", "algo.k=65536", "tracking=none").code is None    # and takes no memory yet
 
 
 TEXT = "a cat reads files\nit writes lists\n\nGr\u00fc\u00dfe an alle\n\u05d0\u05d1\u05d2 \u202eabc\nx\ty\n" * 8

@@ -284,7 +284,7 @@ def test_any_archive_of_statistics_is_read_or_refused(tmp_path):
 def test_any_diary_is_judged_or_refused_in_one_line(tmp_path):
     line = {"step": 0, "time": 1.0, "decoded_reward": 0.5, "spread": 0.1, "flat": 0.2, "dev": 3.0, "loss": 0.1}
 
-    @many(150)
+    @many(200)
     @given(st.lists(st.one_of(
         st.binary(max_size=30), st.just(json.dumps({**line, "step": 2}).encode()),
         st.tuples(st.sampled_from([*line, "stage"]), leaves).map(lambda pair: json.dumps({**line, pair[0]: pair[1]}).encode())),
