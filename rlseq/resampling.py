@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 Score = Callable[[np.ndarray], float]      # summed statistics [m] -> score
 BLOCK = 100                                # resamples at a time: bounds memory at BLOCK * n floats
@@ -26,6 +27,16 @@ class Ratio:
         return self.scale * total[..., 0] / total[..., 1]
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """A score `of` one sum [m], or of many [..., m] at once."""
+
+    of: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, total: np.ndarray) -> float | np.ndarray:
+        return self.of(total)
+
+
 @lru_cache(maxsize=4)
 def _counts(n: int, samples: int, seed: int) -> np.ndarray:
     """How often each of n examples is in each resample: [samples, n], rows sum to n."""
@@ -39,12 +50,24 @@ def _counts(n: int, samples: int, seed: int) -> np.ndarray:
     return drawn
 
 
+@lru_cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread():
+    """Context in which numpy multiplies by one thread: these products are small, and where other work has the cores, threads
+    that wait for each other cost ten times what they do."""
+    return _pools().limit(limits=1, user_api="blas")
+
+
 def resampled(rows: np.ndarray, samples: int = 1000, seed: int = 0) -> np.ndarray:
     """Summed statistics of bootstrap resamples of the examples (Efron 1979): rows [n, m] -> [samples, m]."""
     counts = _counts(len(rows), samples, seed)
     rows = np.asarray(rows, dtype=np.float64)
-    return np.concatenate([counts[start:start + BLOCK].astype(np.float64, copy=False) @ rows
-                           for start in range(0, samples, BLOCK)])
+    with one_thread():
+        return np.concatenate([counts[start:start + BLOCK].astype(np.float64, copy=False) @ rows
+                               for start in range(0, samples, BLOCK)])
 
 
 class _Same:
@@ -64,7 +87,7 @@ class _Same:
 def _kept(systems: tuple[_Same, ...], score: Score, samples: int, seed: int) -> np.ndarray:
     joined = resampled(np.concatenate([one.array for one in systems], axis=1), samples, seed)      # one pass for all
     totals = np.stack(np.split(joined, len(systems), axis=1))                                      # [S, samples, m]
-    found = score(totals) if isinstance(score, Ratio) else np.array([[score(one) for one in own] for own in totals])
+    found = score(totals) if isinstance(score, Ratio | Corpus) else np.array([[score(one) for one in own] for own in totals])
     found.flags.writeable = False
     return found
 

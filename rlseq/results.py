@@ -7,6 +7,7 @@ default may be missing: files written before they were thought of still read.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
@@ -14,8 +15,10 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from functools import lru_cache
 from numbers import Real
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -173,10 +176,25 @@ def _rows(path: Path, checksum: str, owner: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(one.file_size for one in archive.infolist()) > UNPACKED:
                 raise ValueError(f"it would take more than {UNPACKED} bytes")
-        with np.load(io.BytesIO(content), allow_pickle=False) as packed:
-            return {name: packed[name] for name in packed.files}
+            return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
     except Exception as error:                 # zipfile, zlib and numpy: each has its own family
         raise ValueError(f"{owner}: {path.name} is no archive of statistics ({error}); run the job again") from None
+
+
+def _array(content: bytes) -> np.ndarray:
+    """An array of numbers as numpy writes it (format 1.0). `np.load` reads the same text of a header anew for every array,
+    which takes half the time of a report of many runs."""
+    kind, shape, order, begin = _header(content[:10 + int.from_bytes(content[8:10], "little")])
+    return np.frombuffer(content, kind, offset=begin).reshape(shape, order=order)
+
+
+@lru_cache
+def _header(text: bytes) -> tuple[np.dtype, tuple[int, ...], Literal["C", "F"], int]:
+    """dtype, shape, order and length; raises ValueError for what is no plain array of numbers."""
+    said = ast.literal_eval(text[10:].decode("latin-1")) if text[:8] == b"\x93NUMPY\x01\x00" else {}
+    if said.get("descr") not in ("<f4", "<f8"):
+        raise ValueError(f"an array of {said.get('descr')}")
+    return np.dtype(said["descr"]), said["shape"], "F" if said["fortran_order"] else "C", len(text)
 
 
 def _check(data: dict, rows: Mapping[str, np.ndarray], path: Path) -> None:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from rlseq import resampling
-from rlseq.resampling import Ratio, resampled, score_draws
+from rlseq.resampling import Ratio, one_thread, resampled, score_draws
 
 
 def test_a_ratio_of_many_sums_is_the_ratio_of_each():
@@ -38,3 +39,12 @@ def test_counts_that_are_not_kept_as_floats_count_the_same(monkeypatch):
     monkeypatch.setattr(resampling, "READY", 0)
     assert resampling._counts(30, 40, 9).dtype == np.uint16 and np.array_equal(resampled(rows, 40, seed=9), ready)
     resampling._counts.cache_clear()
+
+
+def test_small_products_take_one_thread_and_give_the_others_back():
+    def threads():
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+    before = threads()
+    with one_thread():
+        assert set(threads()) == {1}
+    assert threads() == before

@@ -48,6 +48,12 @@ def test_a_result_comes_back_as_it_was_written(tmp_path):
     assert sorted(one.name for one in path.parent.iterdir()) == ["1.json", "1.npz"]
 
 
+def test_statistics_in_any_order_of_memory_come_back(tmp_path):
+    stored = rows() | {"extra/turned": np.arange(6.0).reshape(2, 3).T, "extra/none": np.zeros((0, 2))}
+    found = read(write(made(), stored, tmp_path)).rows
+    assert set(found) == set(stored) and all(np.array_equal(found[name], value) for name, value in stored.items())
+
+
 def test_another_configuration_is_never_overwritten_and_the_same_is_replaced(tmp_path):
     first = write(made(), rows(), tmp_path)
     other = write(made(hash="fedcba987654", plan="full"), rows(), tmp_path)
