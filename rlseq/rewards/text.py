@@ -17,6 +17,7 @@ from torch import Tensor
 from ..types import STOP, Batch
 from .ngrams import ORDER
 
+LEAST = -9999999999                                 # sacrebleu's logarithm of 0
 Decode = Callable[[Batch, Tensor], list[str]]       # actions [N, T] -> N texts
 
 
@@ -82,6 +83,20 @@ def bleu_from_statistics(total: np.ndarray) -> float:
     """Corpus BLEU, 0-100, of summed statistics [10]; equals `sacrebleu.corpus_bleu` on the same texts."""
     length, reference_length, *counts = (int(one) for one in total)
     return BLEU.compute_bleu(counts[:ORDER], counts[ORDER:], length, reference_length, smooth_method="exp").score
+
+
+def bleus(totals: np.ndarray) -> np.ndarray:
+    """`bleu_from_statistics` of many sums at once: [..., 10] -> [...]; a bootstrap asks for thousands."""
+    totals = np.trunc(totals)
+    length, reference_length, counts = totals[..., 0], totals[..., 1], totals[..., 2:]
+    right, total = counts[..., :ORDER], counts[..., ORDER:]
+    guessed = np.minimum.accumulate(total > 0, -1)         # shorter than an order: neither it nor a higher one counts
+    missed = guessed & (right == 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(missed, 0.5 ** missed.cumsum(-1), right) / total       # "exp": half as much for each order missed
+        logs = np.where(guessed, np.log(100 * share), LEAST)
+        brief = np.where(length < reference_length, np.exp(1 - reference_length / length), 1.0)
+    return np.where(right.any(-1), brief * np.exp(logs.mean(-1)), 0.0)
 
 
 def chrf_statistics(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:

@@ -18,6 +18,7 @@ from rlseq.rewards.text import (
     bleu_from_statistics,
     bleu_statistics,
     bleu_tokenizer,
+    bleus,
     chrf_from_statistics,
     chrf_statistics,
     exact,
@@ -155,3 +156,12 @@ def test_ter_equals_sacrebleus_for_sentences_and_corpora():
 def test_a_reward_is_found_by_its_name(kind, worth):
     pair = "the cat sat", ("the cat sat down",)
     assert sentence_worth(kind)(*pair) == worth(*pair)
+
+
+def test_many_bleus_at_once_are_sacrebleus_one_by_one():
+    rng = np.random.default_rng(0)
+    total = np.sort(rng.integers(0, 40, (3, 400, 4)))[..., ::-1] * (rng.random((3, 400, 4)) < 0.8)     # orders nobody guessed
+    right = np.minimum(rng.integers(0, 30, (3, 400, 4)), total) * (rng.random((3, 400, 4)) < 0.7)      # or guessed right
+    totals = np.concatenate([total[..., :1], rng.integers(0, 60, (3, 400, 1)), right, total], -1).astype(float)
+    one_by_one = [[bleu_from_statistics(one) for one in own] for own in totals]
+    assert np.allclose(bleus(totals), one_by_one, rtol=1e-12, atol=0) and np.unique(np.isclose(one_by_one, 0)).size == 2
