@@ -67,16 +67,22 @@ class Table(Sequence, Generic[T]):
     def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
-        first = int(self.start[index])
-        last = first + int(self.span[index])
-        edges = self.edges[first:last + 1].tolist()
-        texts = [self.text[a:b].tobytes().decode("utf-8", "surrogatepass") for a, b in zip(edges, edges[1:])]
-        if self.ids is None:
-            return self.make(texts[0], tuple(texts[1:]))
-        first = int(self.id_start[index])
-        edges = self.id_edges[first:first + len(texts) + 1].tolist()
-        return self.make(texts[0], tuple(texts[1:]),
-                         Ids(self.tokenizer, tuple(self.ids[a:b] for a, b in zip(edges, edges[1:]))))
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[T]:
+        """Many examples at once, as `rlseq.batches` asks for them."""
+        rows = np.asarray(indices)
+        spans = self.span[rows]
+        reach, spans = np.arange(1 + max(spans, default=0)), spans.tolist()
+        texts = _bounds(self.edges, self.start[rows], reach)
+        ids = texts if self.ids is None else _bounds(self.id_edges, self.id_start[rows], reach)
+        whole, found = memoryview(self.text), []
+        for text, own, span in zip(texts, ids, spans):
+            source, *references = [str(whole[a:b], "utf-8", "surrogatepass") for a, b in zip(text, text[1:span + 1])]
+            extra = () if self.ids is None else (
+                Ids(self.tokenizer, tuple([self.ids[a:b] for a, b in zip(own, own[1:span + 1])])),)
+            found.append(self.make(source, tuple(references), *extra))
+        return found
 
     def take(self, rows: np.ndarray, told: tuple[object, ...] | None = None) -> Table[T]:
         """The examples of these numbers; `told` says which they are, for caches."""
@@ -153,6 +159,11 @@ class Table(Sequence, Generic[T]):
             yield {"json": np.frombuffer(text.encode(), np.uint8)}
         told = self.told and ("tokenizer", tokenizers.__version__, kind, size, *self.told)
         return Tokenizer.from_json(kept("tokenizer", told, parts)["json"].tobytes().decode())
+
+
+def _bounds(edges: np.ndarray, start: np.ndarray, reach: np.ndarray) -> list[list[int]]:
+    """For each example where its lines begin, and where the last one ends (then what comes after it)."""
+    return edges[np.minimum(start[:, None] + reach, len(edges) - 1)].tolist()
 
 
 def _bar(what: str, lines: np.ndarray) -> tqdm:

@@ -27,7 +27,6 @@ LIMITS = {"docstrings": docstrings.PIECES, "dialogsum": (400, 60), "files": (400
 Pieces = Annotated[int, Within(1, 10_000)]
 KEPT = 2**16                                    # most encoded examples kept in memory
 READ = 8                                        # times max_target: most words of a held-out reference that are scored
-SIGNS = 64                                      # times max_source: most signs of a source that are cut into words at all
 
 
 class Encoded(NamedTuple):
@@ -150,7 +149,7 @@ class Task(task.Task):
 
     def _pieces(self, example: Example) -> list[str]:
         """The words and marks that are read of a source."""
-        return words(example.source[:SIGNS * self.max_source])[:self.max_source]
+        return words(example.source)[:self.max_source]
 
     def collate(self, examples) -> Batch:
         encoded = [self._encode(one) for one in examples]

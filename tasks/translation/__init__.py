@@ -34,7 +34,6 @@ from .files import Files
 TESTS = {"cldr": ("test",), "files": ("test",), "multi30k": ("test-2016", "test-2017")}
 KEPT = 2**17            # encoded lines kept at a time
 READ = 8                # times max_tokens: most subwords that are read of a text, for memory grows with their square
-SIGNS = 64              # times that: most signs of a line that are cut into subwords at all
 
 
 class Task(rlseq.task.Task):
@@ -113,13 +112,13 @@ class Task(rlseq.task.Task):
 
     def length(self, example: Pair) -> int:
         """Subwords of the source and of the first reference, with their STOPs."""
+        if self._stored(example):
+            return 2 + sum(map(len, example.ids.lines[:2]))
         source, target = self._sides([example])[0]
         return len(source) + 1 + (len(target) + 1 if example.references else 0)
 
     def unread(self, example: Pair) -> int:
-        """Subwords of the source that are not read; beyond what is cut into subwords at all, signs."""
-        most = READ * self.max_tokens
-        return max(0, len(self._encode([example.source])[0]) - most) + max(0, len(example.source) - SIGNS * most)
+        return max(0, len(self._encode([example.source])[0]) - READ * self.max_tokens)
 
     def horizon(self, batch: Batch) -> int:
         return int(self._most(batch.source.shape[1]))
@@ -217,8 +216,7 @@ class Task(rlseq.task.Task):
 
     def _sides(self, pairs: Sequence[Pair]) -> list[tuple[list[int], list[int]]]:
         """Ids of each pair's source and of its first reference (none where it has none), as many as are read."""
-        key = self.tokenizer.key
-        stored = [pair.ids is not None and pair.ids.tokenizer == key for pair in pairs]
+        stored = [self._stored(pair) for pair in pairs]
         new = iter(self._encode([line for pair, known in zip(pairs, stored) if not known
                                  for line in (pair.source, *(pair.references or ("",))[:1])]))
         rows = [(pair.ids.lines[0].tolist(), pair.ids.lines[1].tolist()) if known else (next(new), next(new))
@@ -226,8 +224,11 @@ class Task(rlseq.task.Task):
         most = READ * self.max_tokens
         return [(source[:most], target[:most]) for source, target in rows]
 
+    def _stored(self, pair: Pair) -> bool:
+        """Whether a pair brings the ids that this tokenizer gave it (training pairs do: none of them is too long)."""
+        return pair.ids is not None and pair.ids.tokenizer == self.tokenizer.key
+
     def _encode(self, lines: list[str]) -> list[list[int]]:
-        lines = [line[:SIGNS * READ * self.max_tokens] for line in lines]
         known = self._encoded
         new = [line for line in dict.fromkeys(lines) if line not in known]
         if len(known) + len(new) > KEPT:

@@ -78,9 +78,8 @@ class Files:
 
     def told(self, split: str) -> tuple[object, ...] | None:
         """What the pairs of a split follow from, for a cache; None where the files are too small to be worth one."""
-        paths = self.paths(split)
-        found = held(paths)
-        return found and (RULES, self.source, self.target, len(paths), paths[0].suffixes[-2:], *found)
+        found = held(self.paths(split))
+        return found and (RULES, self.source, self.target, *found)
 
     def _corpus(self) -> tuple[Path, ...]:
         if "{lang}" in self.path:

@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_nothing_behind(here, monkeypatch, capsys):
     assert "No space left on device" in capsys.readouterr().err and not list(here.iterdir())
 
 
-def test_two_processes_that_make_the_same_agree():
+def test_two_processes_that_make_the_same_agree(capsys):
     class Slower(Maker):
         def __call__(self):
             if not self.made:
@@ -116,6 +116,7 @@ def test_two_processes_that_make_the_same_agree():
     finally:
         os.getpid = original
     assert [one.name for one in module.FOLDER.iterdir()] == [folder().name]
+    assert maker.made == 1 and capsys.readouterr().err == ""
 
 
 def test_what_a_killed_process_left_is_swept_up_after_a_day():

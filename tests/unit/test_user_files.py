@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from rlseq.batches import POOL, Batches
 from rlseq.run import main
 from rlseq.tasks import make
 
@@ -88,6 +89,31 @@ def test_marks_windows_line_ends_and_any_script_change_nothing(name, tmp_path):
             assert task.decode(batch, batch.target) == [one.references[0] for one in batch.examples]
         assert task.metrics["chrf"].rows(batch, batch.target, batch.target_mask).shape[0] == 20
     assert tables[0] == tables[1] and sum(map(len, tables[0])) == len(rows)
+
+
+def test_a_cache_belongs_to_one_direction(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rlseq.kept.SMALL", 1)
+    for split in ("train", "dev", "test"):
+        records = [{"en": f"{split} word {i}", "de": f"{split} Wort {i}"} for i in range(9)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, records)))
+    for pair, source in (("en-de", "dev word 3"), ("de-en", "dev Wort 3")):
+        task = make("translation", {"data": "files", "path": str(tmp_path), "pair": pair, "vocabulary": 300})
+        assert task.examples("dev")[3].source == source
+
+
+def test_one_long_line_pads_no_batch_beyond_the_limit(tmp_path):
+    rows = [f"word {i}\tWort {i}\n" for i in range(600)]
+    rows[300:302] = ["long " * 5000 + "\tkurz\n", "a " * 40 + "\t" + "b " * 40 + "\n"]
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.tsv").write_text("".join(rows).replace("word", split))
+    for name, options in (("translation", {"max_tokens": 64}), ("summarization", {"max_source": 64})):
+        task = make(name, {"data": "files", "path": str(tmp_path), "vocabulary": 300, **options})
+        batches = Batches(task, 1, 200, 0)
+        widths = [task.collate(batches(step)).source.shape for step in range(2 * POOL)]
+        assert max(length for _, length in widths) <= 65 + (name == "summarization"), widths
+        assert max(rows * length for rows, length in widths) < 8 * 200, "one long line does not swell a batch of short ones"
+        assert task.collate(task.examples("dev")).source.shape[1] <= 8 * 64 + 1
 
 
 def test_the_same_files_again_start_from_the_cache_and_a_changed_one_does_not(tmp_path, monkeypatch, capsys):
