@@ -53,7 +53,7 @@ def said(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "brackets are nested too deeply; write it with fewer"
     if isinstance(error, MemoryError):
-        return f"this machine has too little memory for that ({error}); make something smaller"
+        return f"this machine has too little memory for that: {error}"
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return printable(" ".join(text.split()) or type(error).__name__, LONGEST)
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from . import dist
 from .algos import Algorithm
 from .nn.policy import Policy
-from .parts import cuts, fitted
+from .parts import cuts, fitted, unfitted
 from .types import Rollout
 
 ENOUGH = 5           # updates in a row without a finite gradient: the next will not have one either
@@ -59,7 +60,7 @@ def counted(algorithm: Algorithm, rollout: Rollout, real: bool) -> Counts:
 @dataclass
 class Descent:
     """Takes gradient steps. `slices` of a rank's problems are scored one after the other, more from when memory runs out on;
-    `row` updates in a row were left out."""
+    `row` updates in a row were left out. Of a `sharded` learner all ranks score as many slices, and none alone cuts finer."""
 
     learner: Learner
     optimiser: torch.optim.Optimizer
@@ -67,28 +68,36 @@ class Descent:
     clip: float                                                 # of the gradient's norm; 0 for none
     slices: int = 1
     row: int = 0
+    sharded: bool = False
 
     def gradient(self, rollout: Rollout, real: bool, seed: Callable[[], None], what: str) -> dict[str, float]:
         """Leaves the gradient in the parameters; means over the whole batch of what the loss found, `loss` among them, and
         the `tokens` that all ranks scored. A roll-out that is not `real` counts for nothing."""
-        counts, alone = counted(self.learner.algorithm, rollout, real), dist.world() == 1
+        counts, alone, problems = counted(self.learner.algorithm, rollout, real), dist.world() == 1, len(rollout.batch)
+        scale = dist.world() if self.sharded else 1                      # FSDP takes the mean over ranks
 
         def attempt(number: int) -> dict[str, Tensor]:
             seed()
             self.learner.zero_grad(set_to_none=True)
             found: dict[str, Tensor] = {}
-            for start, stop in cuts(len(rollout.batch), number):
-                share = (stop - start) / counts.problems
-                one = rollout if alone and number == 1 else counts.told(rollout.slice(start, stop), share)
+            nothing = [(0, 0)] * max(0, number - problems) if self.sharded else []
+            for start, stop in [*cuts(problems, number), *nothing]:
+                held = max(stop, start + 1)
+                one = rollout.slice(start, held)
+                one = rollout if alone and number == 1 else counts.told(one, (held - start) / counts.problems)
                 with self.context():
                     loss, said = self.learner(one)
-                share = share.to(loss) * real
-                (loss * share).backward()
+                share = ((stop - start) * real / counts.problems).to(loss)
+                (loss * share * scale).backward()
                 for name, value in {"loss": loss, **said}.items():
                     found[name] = found.get(name, 0.0) + value.detach() * share
             return found
-        found, self.slices = fitted(attempt, self.slices, len(rollout.batch), f"{what}, scoring")
-        dist.add_up([one.grad for one in self.learner.parameters() if one.grad is not None])
+        if self.sharded:
+            with dist.together():
+                found = unfitted(attempt, self.slices, f"{what}, scoring")
+        else:
+            found, self.slices = fitted(attempt, self.slices, problems, f"{what}, scoring")
+            dist.add_up([one.grad for one in self.learner.parameters() if one.grad is not None])
         every = torch.stack([value.double() for value in found.values()])
         dist.add_up([every])
         tokens = counts.others["tokens"].view(1)
@@ -97,7 +106,7 @@ class Descent:
     def step(self, loss: float, rate: float, what: str) -> float | None:
         """Take a step of this learning rate; the norm of its gradient before clipping. None where loss or gradient is not
         finite: then none is taken. Raises FloatingPointError where no other will be."""
-        norm = float(nn.utils.clip_grad_norm_(self.learner.parameters(), self.clip or math.inf))
+        norm = float(full(nn.utils.clip_grad_norm_(self.learner.parameters(), self.clip or math.inf)))
         if not math.isfinite(loss) or not math.isfinite(norm):
             self._leave_out(f"loss {loss:g}, gradient norm {norm:g}", what)
             return None
@@ -118,13 +127,18 @@ class Descent:
             print(f"rlseq: {what}: {cause} ({numbers}); the step is left out, and counted as skipped", file=sys.stderr)
 
 
+def full(value: Tensor) -> Tensor:
+    """A tensor, whole; where it is shared out among ranks, all of them must ask."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
 def not_finite(learner: nn.Module) -> tuple[str, bool]:
     """Where a number that is not finite stands, for people, and whether it stays there: it is one of the weights."""
     for name, value in learner.named_parameters():
-        if not bool(torch.isfinite(value).all()):
+        if not bool(torch.isfinite(full(value)).all()):
             return f"the weights {name} are not finite", True
     for name, value in learner.named_parameters():
-        if value.grad is not None and not bool(torch.isfinite(value.grad).all()):
+        if value.grad is not None and not bool(torch.isfinite(full(value.grad)).all()):
             return f"the gradient of {name} is not finite", False
     return "the loss is not finite", False
 

@@ -23,6 +23,7 @@ from torch import Tensor
 Value, Found = TypeVar("Value"), TypeVar("Found")
 BUCKET = 2**22                   # numbers that travel together, at least
 PATIENCE = timedelta(days=7)     # of a rank that waits for others: rank 0 may draw pictures for hours; who dies is noticed
+GONE = ("gloo", "NCCL", "by peer", "Connection", "Broken pipe", "Socket")      # what the libraries say of it
 
 
 class Lost(ConnectionError):
@@ -86,6 +87,8 @@ def together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if not any(words in str(error) for words in GONE):
+            raise
         raise Lost(f"another rank has ended ({said}), and this one stops; the same command continues from the last "
                    "checkpoint, on any number of ranks") from error
 
@@ -216,7 +219,11 @@ def anywhere(flag: bool, device: torch.device) -> bool:
 
 def told(value: Value) -> Value:
     """Rank 0's value, on every rank; all ranks must ask."""
-    return value if world() == 1 else gathered(value)[0]
+    found = [value]
+    if world() > 1:
+        with together():
+            dist.broadcast_object_list(found, src=0, device=torch.device("cpu"))
+    return found[0]
 
 
 def gathered(value: Value) -> list[Value]:

@@ -113,7 +113,7 @@ def done(setup: Setup, pretrained: Pretrained, own: bool = False, weights: bool 
     def written() -> results.Result | None:
         taken = not own and (not weights or (folder / "model.json").is_file())
         return finished(setup, pretrained.hash) if taken else None
-    found = written()
+    found = dist.told(written() if dist.rank() == 0 else None)      # another job may write it while one rank has looked
     if found is None:
         anew = setup.config["resume"] == "never" and (own or under_way(folder))
         with working_in(folder, setup, finetuning(setup, pretrained.hash), anew):
@@ -157,7 +157,7 @@ def trained(setup: Setup, pretrained: Pretrained, policy: Policy, folder: Path, 
     trainer = Trainer(policy, setup.algorithm, env, setup.finetune, name, setup.seed,
                       judge(setup, setup.finetune), folder, setup.config["precision"], tracker.follow,
                       probe=Probe(setup.task, setup.device), identity=named(finetuning(setup, pretrained.hash)),
-                      accumulate=setup.config["accumulate"])
+                      accumulate=setup.config["accumulate"], shard=setup.config["shard"])
     if not (folder / "model.json").is_file():
         trainer.run()
         keep(setup, trainer, folder, candidates=True)

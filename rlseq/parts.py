@@ -43,6 +43,18 @@ def short(error: BaseException) -> bool:
         isinstance(error, RuntimeError) and any(words in str(error) for words in SHORT))
 
 
+def unfitted(attempt: Callable[[int], Found], number: int, what: str) -> Found:
+    """attempt(number of parts), where no process may take more by itself. Raises MemoryError in one line where they do not
+    fit."""
+    try:
+        return attempt(number)
+    except (MemoryError, RuntimeError) as error:
+        if not short(error):
+            raise
+        raise MemoryError(f"{what}: out of memory ({str(error).splitlines()[0][:200]}); with shard=true no rank cuts its batch "
+                          f"finer by itself: set accumulate={2 * number}") from None
+
+
 def fitted(attempt: Callable[[int], Found], number: int, most: int, what: str) -> tuple[Found, int]:
     """attempt(number of parts), with twice as many parts whenever memory runs out, up to `most`; and the number that fitted.
 

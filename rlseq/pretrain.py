@@ -48,7 +48,7 @@ def pretrain(setup: Setup) -> Pretrained:
     else:
         folder = pretrained_folder(setup)
         identity = folder.name.rpartition("-")[2]
-        if not (folder / "model.json").is_file() or left_numbered(folder, "last"):
+        if dist.told(not (folder / "model.json").is_file() or bool(left_numbered(folder, "last"))):
             with working_in(folder, setup, pretraining(setup), config["resume"] == "never" and under_way(folder)):
                 if not (folder / "model.json").is_file():         # another job may have made it meanwhile
                     _pretrain(setup, folder)
@@ -90,7 +90,7 @@ def _pretrain(setup: Setup, folder: Path) -> None:
     algorithm = algos.make({"kind": "mle", "label_smoothing": setup.pretrain.label_smoothing})
     trainer = Trainer(policy, algorithm, SequenceEnv(setup.task, setup.device), setup.pretrain, "pretrain", setup.seed,
                       judge(setup, setup.pretrain), folder, setup.config["precision"], identity=named(pretraining(setup)),
-                      accumulate=setup.config["accumulate"])
+                      accumulate=setup.config["accumulate"], shard=setup.config["shard"])
     trainer.run()
     keep(setup, trainer, folder)
 

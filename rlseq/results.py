@@ -30,7 +30,7 @@ STAGES = ("before", "after")
 COST = ("updates", "sampled_tokens", "scored_tokens", "seconds")
 # parts of a configuration that say where and how watched a run was, not what was computed
 CIRCUMSTANCES = ("seed", "compare", "device", "cuda_graphs", "tracking", "results", "runs", "controls", "beams",
-                 "accumulate", "reward_limit", "resume")
+                 "accumulate", "shard", "reward_limit", "resume")
 UNPACKED = 2**31               # bytes that the statistics of one result may take
 
 

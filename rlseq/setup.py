@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import __version__, algos, memory, results, tasks, tracking
+from . import __version__, algos, memory, results, shards, tasks, tracking
 from .build import MOST_SEED, build, nearest, shown
 from .env import Earned
 from .evaluate import NLL, WIDEST, Decoding, Evaluation, evaluate, reference_nll, splits
@@ -20,7 +20,7 @@ from .task import Task
 from .train import Stage, precision_context, seed_step
 
 KEYS = ("policy", "task", "algo", "plan", "tracking", "seed", "device", "precision", "pretrained", "compare", "results",
-        "runs", "tests", "decode", "cuda_graphs", "controls", "accumulate", "beams", "reward_limit", "resume")
+        "runs", "tests", "decode", "cuda_graphs", "controls", "accumulate", "shard", "beams", "reward_limit", "resume")
 
 GROUPS = {"plan": ("pretrain", "finetune", "test"), "tracking": ("uri",), "task": (), "algo": ()}     # () others check
 MOST_EXAMPLES = 10**9
@@ -79,6 +79,8 @@ def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
     _check_values(config, device)
     tracking.check(config["tracking"]["uri"])
     shape = build(Shape, config["policy"], "policy")
+    if config["shard"]:
+        shards.check(int(os.environ.get("WORLD_SIZE", "1")), shape.encoder, shape.decoder)
     options = dict(config["task"])
     name = str(options.pop("name", None))
     heads = tasks.task_class(name).heads
@@ -135,8 +137,9 @@ def _check_values(config: Mapping[str, object], device: torch.device) -> None:
         raise ValueError(f"precision={shown(config['precision'])} is not one of fp32, bf16")
     if config["resume"] not in ("never", "auto", "must"):
         raise ValueError(f"resume={shown(config['resume'])} is not one of never, auto, must")
-    if not isinstance(config["cuda_graphs"], bool):
-        raise ValueError(f"cuda_graphs={shown(config['cuda_graphs'])} is not one of true, false")
+    for name in ("cuda_graphs", "shard"):
+        if not isinstance(config[name], bool):
+            raise ValueError(f"{name}={shown(config[name])} is not one of true, false")
     if config["cuda_graphs"] and device.type != "cuda":
         raise ValueError(f"cuda_graphs=true needs device=cuda, and this run is on the {device.type}; leave it false")
     widths, test = config["beams"], config["plan"]["test"]

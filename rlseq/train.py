@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import dist, journal, memory, stopping
+from . import dist, journal, memory, shards, stopping
 from .algos import Algorithm
 from .batches import Ahead, Batches
 from .checkpoint import differences, packed, read_newest, unpacked, write_numbered
@@ -67,6 +67,7 @@ class Trainer:
     diagnostics: dict[str, dict[str, float]] = field(default_factory=dict)    # {name: {"before", "after"}}, once chosen
     candidates: dict[str, dict[str, Tensor]] = field(default_factory=dict)     # last, best and averaged weights, once chosen
     accumulate: int = 1               # slices of a rank's problems whose gradients add up to one step's
+    shard: bool = False               # whether ranks share out what is trained
     parts: int = 1                    # in which answers are drawn; more from when memory runs out on
     identity: dict[str, object] = field(default_factory=dict)         # flat: what a checkpoint to go on from must agree on
 
@@ -78,7 +79,8 @@ class Trainer:
         seed_step(self.seed, self.name, "prepare")
         self.algorithm.prepare(self.policy)
         self.learner = Learner(self.policy, self.algorithm).to(device)
-        self.optimiser = torch.optim.AdamW(self.learner.parameters(), lr=stage.lr, betas=(0.9, 0.98), eps=1e-9,
+        self.trained = shards.twin(self.learner) if self.shard else self.learner
+        self.optimiser = torch.optim.AdamW(self.trained.parameters(), lr=stage.lr, betas=(0.9, 0.98), eps=1e-9,
                                            weight_decay=stage.weight_decay, fused=True)
         self.probed()
         self.saved, self.row = self.cost.updates, 0                      # update of the last checkpoint; of steps left out
@@ -88,8 +90,10 @@ class Trainer:
         if self.probe is not None and self.probe.begun:
             (self.log if self.cost.updates else self.tell)(0, self.probe.begun)          # what `log` feeds may be new
         dist.like_first([*self.learner.parameters(), *self.learner.buffers()])
-        self.descent = Descent(self.learner, self.optimiser, lambda: precision_context(device, self.precision), stage.clip,
-                               self.accumulate, self.row)
+        if self.shard:
+            shards.hand_out(self.learner, self.trained)
+        self.descent = Descent(self.trained, self.optimiser, lambda: precision_context(device, self.precision), stage.clip,
+                               self.accumulate, self.row, self.shard)
         try:
             self.train(min(stage.updates, until or stage.updates))
             if self.cost.updates == stage.updates:
@@ -167,6 +171,8 @@ class Trainer:
                 seen |= {"reward_share": self.env.spent / (self.cost.seconds - before)} if self.env.spent else {}
                 self.heard.append(dict(seen))
                 self.tell(self.cost.updates, self.heard[-1])
+        if self.shard:
+            shards.hand_back(self.trained, self.learner)
         self.cost.seconds += time.perf_counter() - start
         return seen
 
@@ -192,7 +198,7 @@ class Trainer:
         step, part = self.cost.updates, self.algorithm.part(rollout, number)
         real = len(part.batch) > 0 and dist.own(1).count > 0             # else one that counts for nothing stands in
         what, rate = f"{self.name} update {step}", self.stage.rate(step)
-        self.learner.train(self.algorithm.dropout)
+        self.trained.train(self.algorithm.dropout)
         found = self.descent.gradient(part if len(part.batch) else rollout.slice(0, 1), real,
                                       lambda: seed_step(self.seed, self.name, step, dist.rank() + 1), what)
         self.cost.scored_tokens += int(found.pop("tokens"))
@@ -243,11 +249,10 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of the run under way; `load` finds all of its state in it."""
-        self.saved = self.cost.updates
+        self.saved, moments = self.cost.updates, shards.state_of(self.optimiser)
         if dist.rank() > 0:
             return
         settle(self.journal.path)                                        # a checkpoint is not ahead of its diary
-        moments = self.optimiser.state_dict()["state"]
         tensors = packed({"learner": self.learner.state_dict(), "best": self.best[1] if self.best else {},
                           **{f"optimiser/{index}": state for index, state in moments.items()},
                           **{f"recent/{index}": state for index, state in enumerate(self.recent)}})
@@ -257,7 +262,7 @@ class Trainer:
 
     def load(self) -> None:
         """Take back what `save` wrote last, if it did. Raises ValueError where it belongs to another configuration."""
-        found = read_newest(self.folder, "last")
+        found = dist.told(read_newest(self.folder, "last") if dist.rank() == 0 else None)
         if found is None:
             return
         groups, facts = unpacked(found[0]), found[1]
@@ -265,8 +270,10 @@ class Trainer:
             raise ValueError(f"the checkpoints in {self.folder} are of another run: {'; '.join(differ)}; give the same "
                              "options, or resume=never, which moves them aside and begins anew")
         self.learner.load_state_dict(groups["learner"])
-        saved = self.optimiser.state_dict()
-        saved["state"] = {int(name.partition("/")[2]): state for name, state in groups.items() if name.startswith("optimiser/")}
+        saved, parameters = self.optimiser.state_dict(), list(self.trained.parameters())
+        moments = {int(name.partition("/")[2]): state for name, state in groups.items() if name.startswith("optimiser/")}
+        saved["state"] = {index: {name: shards.like(value, parameters[index]) for name, value in state.items()}
+                          for index, state in sorted(moments.items())}
         self.optimiser.load_state_dict(saved)
         self.cost, self.curve, self.heard = Cost(**facts["cost"]), facts["curve"], facts["heard"]
         self.best = None if facts["best"] is None else (facts["best"], groups["best"])

@@ -16,8 +16,8 @@ FLOORS = (                                             # a folder stands for all
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode", "worth"},
     {"algos"},
-    {"batches", "evaluate", "checkpoint", "server", "delivery", "tracking", "stage", "diagnostics", "descent", "train",
-     "exact"},
+    {"batches", "evaluate", "checkpoint", "server", "delivery", "tracking", "stage", "diagnostics", "descent", "shards",
+     "train", "exact"},
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
      "report_figures", "report_explorer", "report_html", "pictures", "setup", "identity",
      "pretrain", "controls", "variants", "comparisons", "experiment", "explorer"},

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlseq import dist
+from rlseq import dist, shards
 from rlseq.evaluate import evaluate, reference_nll
 from rlseq.nn.policy import Shape, make_policy
 from rlseq.paths import ROOT
@@ -235,6 +235,36 @@ def test_a_rank_that_dies_ends_the_others_within_seconds_in_words(tmp_path):
     one = exact(("reinforce", {}), tmp_path / "run", [], updates=50, every=2)
     one.run(until=4)
     assert [point["updates"] for point in one.curve] == [2, 4], "it goes on, and on one rank"
+
+
+def train_sharded(folder, name, shard, product):
+    """In float32 as well, where products are oneDNN's."""
+    os.environ["RLSEQ_PRODUCT"] = product
+    for until in (4, 8):
+        one = exact((name, {"decoder_layers": 2}), Path(folder) / "run", log := [], updates=8, every=4)
+        if product == "onednn":
+            one.policy, one.algorithm = one.policy.float(), one.algorithm.float()
+        one.shard, one.accumulate = shard and (until == 4 or product == "plain"), 2          # resumed unsharded as well
+        one.run(until=until)
+    kept(one, log, Path(folder) / "found.pt")
+
+
+@pytest.mark.parametrize(("name", "product"), [("ppo", "plain"), ("mle", "plain"), ("mle", "onednn")])
+def test_sharded_parameters_learn_what_whole_ones_do(name, product, tmp_path):
+    for shard in (True, False):
+        together(2, train_sharded, str(tmp_path / str(shard)), name, shard, product)
+    whole, sharded = (torch.load(tmp_path / str(shard) / "found.pt") for shard in (False, True))
+    if product == "plain":
+        alike(whole, sharded, name)
+    losses = [[values["loss"] for _, values in one["log"] if "loss" in values] for one in (whole, sharded)]
+    assert len(losses[0]) == 4 and losses[0] == pytest.approx(losses[1], abs=1e-4)   # float32: also of biases without gradient
+
+
+@pytest.mark.parametrize(("ranks", "decoder", "said"), [(1, "transformer", "there is one; start with torchrun"), (
+    2, "lstm", "this policy has encoder=transformer, decoder=lstm")])
+def test_what_cannot_be_sharded_is_refused(ranks, decoder, said):
+    with pytest.raises(ValueError, match=f"shard=true .*{said}"):
+        shards.check(ranks, "transformer", decoder)
 
 
 COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rlseq.run",

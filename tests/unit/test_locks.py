@@ -125,7 +125,7 @@ def tiny(folder, algo="mle", **changes):
         "plan": {"pretrain": stage, "finetune": stage, "test": 4}, "tracking": {"uri": "none"}, "seed": 0,
         "device": "cpu", "precision": "fp32", "pretrained": None, "compare": None, "results": str(folder / "results"),
         "runs": str(folder / "runs"), "tests": ["headline"], "decode": {}, "cuda_graphs": False, "controls": False,
-        "beams": [], "accumulate": 1, "reward_limit": 600, "resume": "auto"},
+        "beams": [], "accumulate": 1, "shard": False, "reward_limit": 600, "resume": "auto"},
         {"task": "sort", "policy": "copy", "algo": algo, "plan": "smoke"})
 
 
