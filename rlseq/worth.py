@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import patience
+from .parts import short
 from .printable import printable
 from .task import Metric, Task
 from .types import Batch
@@ -24,7 +25,6 @@ from .types import Batch
 Ask = Callable[[Batch, Tensor, Tensor], object]
 
 LIBRARY = str(Path(traceback.__file__).parent)           # Python's own code
-THROUGH = (torch.OutOfMemoryError, MemoryError)          # not the reward's fault: whoever chose the batch makes it smaller
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Asked:
         """What was asked for; what it raises, and that it does not come back, becomes a ValueError that names the answer."""
         try:
             return patience.in_time(lambda: ask(self.batch, self.actions, self.mask))
-        except THROUGH:
-            raise
         except (Exception, patience.Overdue) as error:
+            if short(error):                             # no fault of the reward: whoever chose the batch makes it smaller
+                raise
             said = printable(" ".join(f"raised {type(error).__name__}: {error}".split()), 200)
             if isinstance(error, patience.Overdue):
                 said = f"did not come back within reward_limit={patience.limit():g} seconds"

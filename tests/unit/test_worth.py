@@ -97,13 +97,15 @@ def test_an_error_that_no_answer_makes_alone_is_of_the_batch():
     assert "raised KeyError: 'crowd'" in said and "for no answer alone) for 4 answers, the first being train example 4" in said
 
 
-def test_being_out_of_memory_is_no_fault_of_the_reward():
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("too little"), MemoryError(), RuntimeError("can't allocate memory")])
+def test_being_out_of_memory_is_no_fault_of_the_reward(error):
     def reward(batch, actions, mask):
-        raise torch.OutOfMemoryError("too little")
+        raise error
     task = Table(words=3, steps=2)
     task.reward = reward
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(type(error)) as raised:
         loaded(task, [4, 9]).worth(ANSWERS, MASK)
+    assert raised.value is error
 
 
 def test_what_a_stranger_wrote_cannot_steer_the_terminal():
