@@ -12,14 +12,16 @@ scratch=$(mktemp -d /tmp/rlseq-slurm.XXXXXX)
 pids=()
 stop() {
     local code=$?
-    scancel --full -u "$(id -un)" 2>/dev/null || true
+    scancel -u "$(id -un)" 2>/dev/null || true
+    for _ in $(seq 60); do [ -z "$(squeue -h 2>/dev/null)" ] && break; sleep 1; done       # jobs go before who runs them
     [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+    wait
     [ -z "${munged:-}" ] || kill "$munged" 2>/dev/null || true
     if [ $code -ne 0 ]; then
         echo "FAILED ($code); what was said:"
-        tail -n 15 "$scratch"/*.log "$scratch"/work/runs/.submitit/*/*.err "$scratch"/work/runs/*/.submitit/*/*.err 2>/dev/null || true
+        tail -n 8 "$scratch"/*.log "$scratch"/work/runs/.submitit/*/*.err "$scratch"/work/runs/*/.submitit/*/*.err 2>/dev/null || true
     fi
-    [ -n "${KEEP:-}" ] && echo "kept: $scratch" || rm -rf "$scratch"
+    if [ -n "${KEEP:-}" ]; then echo "kept: $scratch"; else sleep 1; rm -rf "$scratch"; fi
 }
 trap stop EXIT
 port() { "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
