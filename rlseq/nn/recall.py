@@ -152,4 +152,4 @@ class Counting(Recall):
 def _holding(actions: Tensor, memory: Memory) -> Tensor:
     """Actions [N, T] -> [N, T, S], which positions hold their item."""
     found = actions.reshape(len(memory.mask), -1, 1) == memory.batch.extra["copy_ids"].unsqueeze(1)
-    return (found & memory.mask.unsqueeze(1)).view(*actions.shape, -1)
+    return (found & memory.mask.unsqueeze(1)).view(*actions.shape, found.shape[2])          # T may be 0

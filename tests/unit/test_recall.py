@@ -51,6 +51,11 @@ def test_items_still_to_come_grow_fewer_with_every_one_that_is_written():
     assert torch.equal(grown(recall, fed, items()), found)
 
 
+def test_an_answer_of_one_action_recalls_nothing_written_yet():
+    found = Counting(4).along(torch.tensor([[STOP], [STOP]]), items())
+    assert found.tolist() == [[[STOP, 2, 1, 2, 0]], [[STOP, 3, 3, 3, 1]]]
+
+
 def test_an_item_written_too_often_is_seen_as_such():
     left = Counting(4).seen(torch.tensor([[[STOP, -1, 1, 5, 0]], [[STOP, 2, 2, 2, 0]]]), items())[0, 0, :, :3]
     assert left.tolist() == [[0, 1, -1], [1, 0, 1], [1, 0, 3], [0, 0, 0]]
