@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import yaml
 
-from . import __version__, controls, dist, files, locks, results, stats, tracking
+from . import __version__, controls, dist, files, locks, resampling, results, stats, tracking
 from .checkpoint import drop_numbered, read_checkpoint, read_facts
 from .diagnostics import Probe
 from .env import SequenceEnv
@@ -71,6 +71,7 @@ def run(config: dict[str, object], names: Mapping[str, str],
             _where(setup, found, checkpoint_folder(setup, pretrained.hash))
     finally:
         dist.stop()
+        resampling.forget()                                # the next run of a sweep may need the memory
     return found
 
 

@@ -98,3 +98,8 @@ def score_draws(rows: Sequence[np.ndarray], score: Score, samples: int = 1000, s
     Kept for the same arrays and function: a system has an interval and is compared with many, and BLEU is slow.
     """
     return _kept(tuple(map(_Same, rows)), score, samples, seed)
+
+
+def forget() -> None:
+    """Drop all scores that are kept: they hold their functions, and with these the tasks and data of runs that are over."""
+    _kept.cache_clear()

@@ -1,5 +1,6 @@
 """Sweeps: a run that fails lets the others go on, in this process and in others."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -55,6 +56,14 @@ def test_a_run_that_fails_lets_the_others_of_its_sweep_go_on(tmp_path, monkeypat
     with pytest.raises(SystemExit) as stopped:
         main()
     swept(capsys.readouterr().err, stopped.value.code, tmp_path)
+
+
+def test_a_run_that_is_over_leaves_none_of_its_data_in_memory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["rlseq.run", "-m", *TINY, "seed=0"])
+    main()
+    gc.collect()
+    assert not {type(one).__name__ for one in gc.get_objects()} & {"Trainer", "Policy", "SequenceEnv", "Problems"}
 
 
 def test_joblib_runs_a_sweep_in_processes_of_its_own(tmp_path):
