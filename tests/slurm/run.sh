@@ -102,7 +102,7 @@ first() { tr '\r' '\n' < "$(ls runs/"$1"/.submitit/*/*_log.err)" | sed -n 's/^re
 begun=$SECONDS
 again preempted 6 hydra.launcher.timeout_min=60 plan.finetune.updates=24
 at=$(reached preempted)
-scancel --signal USR2 "$(squeue -h -n preempted -o %A | head -n 1)"
+for signal in TERM USR2; do scancel --signal $signal "$(squeue -h -n preempted -o %A | head -n 1)"; done       # as clusters do
 wait "$client"
 [ "$(starts preempted)" -eq 2 ] && [ "$(first preempted)" -gt 0 ]
 say "preempted near update $at of 24, requeued, went on from update $(first preempted) and ended; $((SECONDS - begun)) s"
