@@ -110,6 +110,8 @@ def _mapped(folder: Path, told: object) -> Arrays:
         if (count, check) != (one["bytes"], one["crc32"]):
             raise ValueError(f"{path.name} is not what was written")
         dtype = np.dtype(one["dtype"])
+        if dtype.kind not in "uif":                        # objects would be addresses, which a stranger could choose
+            raise ValueError(f"{path.name} holds no numbers")
         flat = np.memmap(path, dtype, "r").view(np.ndarray) if count else np.zeros(0, dtype)
         found[name] = flat.reshape(-1, *one["shape"])
     return found

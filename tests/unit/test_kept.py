@@ -67,8 +67,9 @@ def flip(path):
     lambda at: flip(at / "one.bin"), lambda at: os.truncate(at / "one.bin", 44), lambda at: (at / "two.bin").unlink(),
     lambda at: (at / "facts.json").write_text("{"), lambda at: (at / "facts.json").write_text("[]"),
     lambda at: (at / "facts.json").unlink(),
+    lambda at: (at / "facts.json").write_text((at / "facts.json").read_text().replace('"<u2"', '"|O"')),
     lambda at: (at / "facts.json").write_text(json.dumps({**json.loads((at / "facts.json").read_text()), "told": "other"})),
-], ids=["a bit", "cut", "gone", "no JSON", "other JSON", "no facts", "foreign"])
+], ids=["a bit", "cut", "gone", "no JSON", "other JSON", "no facts", "objects", "foreign"])
 def test_what_is_damaged_or_foreign_is_said_and_made_again(damage, capsys):
     maker = Maker()
     kept("things", "a", maker)
