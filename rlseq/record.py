@@ -8,17 +8,16 @@ so a folder can move, and a stranger's `mlflow.json` cannot name a file outside.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sqlite3
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from .files import write_whole
 from .printable import printable
 
-NAME, LOCK = "mlflow.json", "mlflow.lock"
+NAME = "mlflow.json"
 ENDS = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -64,14 +63,8 @@ class Record:
 
 
 def write(path: Path, record: Record) -> None:
-    """Write a record: the file is whole or as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".json.tmp")
-    with new.open("w", encoding="utf-8") as file:
-        json.dump(asdict(record), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+    """Write a record: the file is whole or as it was. Raises OSError in one line where the disk is full or read-only."""
+    write_whole(path, json.dumps(asdict(record), indent=1))
 
 
 def read(path: Path) -> Record:
@@ -89,19 +82,3 @@ def read(path: Path) -> Record:
         if not (home / file).resolve().is_relative_to(home):
             raise ValueError(f"{path}: names {printable(str(file))}, which lies outside its folder; nothing of it is sent")
     return record
-
-
-def hold(path: Path, patience: float = 0) -> sqlite3.Connection | None:
-    """A lock, until the connection is closed or its process ends; None where another one holds it for `patience` seconds.
-
-    A transaction on an empty SQLite file: it works on every system.
-    """
-    lock = None
-    try:
-        lock = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
-        lock.execute("BEGIN EXCLUSIVE")
-        return lock
-    except sqlite3.OperationalError:
-        if lock is not None:
-            lock.close()
-        return None

@@ -22,7 +22,6 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from .printable import printable
-from .record import hold
 
 DEFAULT_URI = "sqlite:///runs/mlflow.db"
 SQLITE = "sqlite:///"
@@ -103,13 +102,9 @@ def alone(uri: str) -> Iterator[None]:
     if path is None:
         yield
         return
-    lock = hold(path.with_name(path.name + ".lock"), patience=300)
-    if lock is None:
-        raise ValueError(f"another process has been opening MLflow at {uri} for minutes")
-    try:
+    with contextlib.closing(sqlite3.connect(path.with_name(path.name + ".lock"), timeout=300, isolation_level=None)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")        # a lock that works on every system and ends with its process
         yield
-    finally:
-        lock.close()
 
 
 def experiment_id(client, name: str, uri: str) -> str:

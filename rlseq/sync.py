@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import journal, record
+from . import journal, locks, record
 from .command import Parser, exit_code
 from .delivery import Delivery
 from .printable import printable
@@ -59,19 +59,14 @@ def synced(path: Path, run: record.Record, uri: str) -> str:
     """Bring one run to MLflow, and what was done, for people. Raises ValueError in one line where MLflow fails."""
     home = path.parent
     current = path.name == record.NAME
-    lock = record.hold(home / record.LOCK) if current else None
-    if current and lock is None:
+    if current and locks.busy(home):
         return f"{home}: under way, it records itself"
-    try:
-        if run.status == "RUNNING":            # nobody runs it: it was killed, without a word
-            run = run.ending("KILLED", int((home / journal.NAME if current else path).stat().st_mtime * 1000))
-        delivery = Delivery(home, uri, thorough=True)
-        delivery.bring(run, diary=current)
-        if plain(uri) == run.uri:
-            record.write(path, replace(run, run_id=delivery.run_id))
-    finally:
-        if lock is not None:
-            lock.close()
+    if run.status == "RUNNING":                # nobody runs it: it was killed, without a word
+        run = run.ending("KILLED", int((home / journal.NAME if current else path).stat().st_mtime * 1000))
+    delivery = Delivery(home, uri, thorough=True)
+    delivery.bring(run, diary=current)
+    if plain(uri) == run.uri:
+        record.write(path, replace(run, run_id=delivery.run_id))
     new = delivery.values or delivery.files
     added = f"{delivery.values} values and {delivery.files} files added to" if new else "all is in"
     lost = f"; {', '.join(sorted(delivery.missing))} lies there no more" if delivery.missing else ""

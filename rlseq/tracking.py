@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,8 @@ from urllib.parse import urlsplit
 
 from .delivery import Delivery
 from .journal import NAME as DIARY
-from .record import LOCK, NAME, Record, hold, read, write
+from .record import NAME, Record, read, write
+from .say import say
 from .server import DEFAULT_URI, RESULT, file_of, first, plain, reachable, resolve
 
 __all__ = ["RESULT", "MlflowTracker", "Tracker", "check", "open_tracker", "resolve", "ui_command"]
@@ -34,8 +34,8 @@ class Tracker:
     run_id: str | None = None
 
     def start(self, folder: Path, run_name: str, parameters: Mapping[str, object], tags: Mapping[str, object],
-              config_text: str, anew: bool = False) -> None:
-        """Begin the run whose diary lies in `folder`, or go on with it where it did not finish; `anew` never goes on."""
+              config_text: str) -> None:
+        """Begin the run whose diary lies in `folder`, or go on with it where it did not finish."""
 
     def follow(self, step: int, values: Mapping[str, float]) -> None:
         """The diary grows; costs nothing."""
@@ -71,12 +71,11 @@ class MlflowTracker(Tracker):
         """MLflow's name of the run, once there is one."""
         return self._record.run_id if self._thread else None
 
-    def start(self, folder, run_name, parameters, tags, config_text, anew=False):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._lock = folder, hold(folder / LOCK)
+    def start(self, folder, run_name, parameters, tags, config_text):
+        self._folder = folder
         new = Record(plain(self.uri), self.experiment, run_name, {key: str(value) for key, value in parameters.items()},
                      {key: str(value) for key, value in tags.items()}, config_text, _now())
-        self._record = begun(folder, new, anew)
+        self._record = begun(folder, new)
         write(folder / NAME, self._record)
         self._delivery = Delivery(folder, self.uri)
         # a daemon: a server that hangs must not keep the process
@@ -105,12 +104,10 @@ class MlflowTracker(Tracker):
         self._ended.set()
         self._thread.join(WAITS[status])
         if not self._whole:
-            print(f"rlseq: MLflow at {plain(self.uri)} does not hold all of this run; once it answers: python -m rlseq.sync "
-                  f"{shlex.quote(str(self._folder))}", file=sys.stderr)
+            say(f"MLflow at {plain(self.uri)} does not hold all of this run; once it answers: python -m rlseq.sync "
+                f"{shlex.quote(str(self._folder))}")
         elif "server" in self._complained:
-            print(f"rlseq: MLflow at {plain(self.uri)} answers again and holds all of this run", file=sys.stderr)
-        if self._lock is not None:
-            self._lock.close()
+            say(f"MLflow at {plain(self.uri)} answers again and holds all of {self._folder}")
 
     def _keep(self, what: str, changed: Callable[[Record], Record]) -> None:
         """Change the record, here and on disk; a disk that is full costs a line, not the run."""
@@ -143,10 +140,10 @@ class MlflowTracker(Tracker):
         """One line on stderr, once of each kind."""
         if of not in self._complained:
             self._complained.add(of)
-            print(f"rlseq: {text}", file=sys.stderr)
+            say(text)
 
 
-def begun(folder: Path, new: Record, anew: bool) -> Record:
+def begun(folder: Path, new: Record) -> Record:
     """The record of the run that did not finish in this folder, to go on with, or a new one; a finished one is put aside.
 
     `mlflow.json` is of the run that the diary belongs to; what was put aside is told without it.
@@ -154,11 +151,11 @@ def begun(folder: Path, new: Record, anew: bool) -> Record:
     try:
         old = read(folder / NAME) if (folder / NAME).is_file() else None
     except ValueError as error:
-        print(f"rlseq: {error}; MLflow gets a new run", file=sys.stderr)
+        say(f"{error}; MLflow gets a new run")
         return new
     if old is None:
         return new
-    if anew or old.status == "FINISHED":
+    if old.status == "FINISHED":
         os.replace(folder / NAME, folder / f"mlflow-{old.key[:8]}.json")
         return new
     return replace(new, key=old.key, run_id=old.run_id, started=min(old.started, new.started))
