@@ -255,7 +255,7 @@ class Judge:
                   for entry in self.group.entries for split in self.group.tests
                   for result, one in zip(entry.results, entry.evaluated(split)) if metric in one["metrics"]]
         ways = (lambda: self._known.get(metric), lambda: mean_of(stored), lambda: ratio_of(stored),
-                lambda: of_library("bleus"), lambda: of_library("chrf_from_statistics"),
+                lambda: of_library("bleus"), lambda: of_library("chrfs"),
                 lambda: self._of_task(metric))
         for find in ways:                      # a way is tried only where those before it failed: the last are slow
             score = find()

@@ -12,9 +12,9 @@ from .resampling import Corpus, Ratio, Score
 
 
 def of_library(name: str) -> Score:
-    """A corpus metric of `rewards.text`, by the name of its function; BLEU is found for many sums at once."""
+    """A corpus metric of `rewards.text`, by the name of its function of many sums."""
     from .rewards import text  # here, for it imports torch, and means do without
-    return Corpus(text.bleus) if name == "bleus" else getattr(text, name)
+    return Corpus(getattr(text, name))
 
 
 @lru_cache

@@ -112,6 +112,17 @@ def chrf_from_statistics(total: np.ndarray) -> float:
     return _chrf._compute_score_from_stats([int(one) for one in total]).score
 
 
+def chrfs(totals: np.ndarray) -> np.ndarray:
+    """`chrf_from_statistics` of many sums at once: [..., 18] -> [...]."""
+    totals = np.trunc(totals).reshape(*totals.shape[:-1], CHRF.CHAR_ORDER, 3)
+    text, reference, both = np.moveaxis(totals, -1, 0)
+    counts = (text > 0) & (reference > 0)                  # orders that are longer than the text do not count
+    precision, recall = (np.divide(both, one, out=np.zeros_like(both), where=counts).sum(-1) / np.maximum(counts.sum(-1), 1)
+                         for one in (text, reference))
+    weighted = np.maximum(CHRF.BETA ** 2 * precision + recall, np.finfo(float).tiny)
+    return 100 * (1 + CHRF.BETA ** 2) * precision * recall / weighted
+
+
 def ter_statistics(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
     """[N, 2] edits to the closest reference, shifts among them, and mean words of the references; they add up."""
     rows = []

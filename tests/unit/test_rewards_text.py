@@ -21,6 +21,7 @@ from rlseq.rewards.text import (
     bleus,
     chrf_from_statistics,
     chrf_statistics,
+    chrfs,
     exact,
     sentence_bleu,
     sentence_chrf,
@@ -165,3 +166,12 @@ def test_many_bleus_at_once_are_sacrebleus_one_by_one():
     totals = np.concatenate([total[..., :1], rng.integers(0, 60, (3, 400, 1)), right, total], -1).astype(float)
     one_by_one = [[bleu_from_statistics(one) for one in own] for own in totals]
     assert np.allclose(bleus(totals), one_by_one, rtol=1e-12, atol=0) and np.unique(np.isclose(one_by_one, 0)).size == 2
+
+
+def test_many_chrfs_at_once_are_sacrebleus_one_by_one():
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 60, (2, 300, 6, 2)) * (rng.random((2, 300, 6, 1)) < 0.7)               # orders beyond the text
+    totals = np.concatenate([sizes, np.minimum(rng.integers(0, 40, (2, 300, 6, 1)), sizes.min(-1, keepdims=True))], -1)
+    totals[0, :20, :, 2] = 0                                                                           # nothing in common
+    one_by_one = [[chrf_from_statistics(one.ravel()) for one in own] for own in totals]
+    assert np.allclose(chrfs(totals.reshape(2, 300, 18).astype(float)), one_by_one, rtol=1e-12, atol=0)
