@@ -26,6 +26,7 @@ from .build import nearest
 from .paths import CONF
 from .patience import limited
 from .printable import printable
+from .say import speaks
 from .sweeps import Failed, going_on, launched
 
 APPLIED = ("recipe", "tuned", "sized", "limit")      # groups that task, algo, experiment and plan choose
@@ -162,7 +163,8 @@ def one_line() -> Iterator[None]:
                 raise ValueError(f"{printable(error.override)} cannot be read ({str(error).splitlines()[0]}); close what is "
                                  "open, and put quotes around what is text: name='\"a [text\"'") from None
     except KeyboardInterrupt as error:
-        print(f"rlseq: stopped; {continues()}", file=sys.stderr)
+        if speaks():
+            print(f"rlseq: stopped; {continues()}", file=sys.stderr)
         raise SystemExit(getattr(error, "code", 130)) from None
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from .say import speaks
+
 LIMIT = 9.0                                    # seconds
 
 
@@ -69,19 +71,27 @@ def signals(farewell: str) -> Iterator[None]:
 
 
 @contextmanager
-def later(agreed: Callable[[bool], bool] = bool) -> Iterator[None]:
+def later(agreed: Callable[[bool], bool] | None = None) -> Iterator[None]:
     """What stands in here is finished before `Stopped` is raised.
 
-    `agreed` turns whether this process was asked into whether to stop, for ranks that must stop at the same step.
+    `agreed` turns whether this process was asked into whether to stop, for ranks that must stop at the same step; they are
+    asked at the end of this even where it stands in a `held`.
     """
+    with held():
+        yield
+    if agreed(asked()) if agreed else asked() and not _now.inside:
+        _now.asked, _now.told = _now.asked or signal.SIGTERM, True
+        raise Stopped(_now.asked)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """In here `Stopped` is raised at the end of a `later(agreed)` alone."""
     _now.inside += 1
     try:
         yield
     finally:
         _now.inside -= 1
-    if not _now.inside and agreed(asked()):
-        _now.asked, _now.told = _now.asked or signal.SIGTERM, True
-        raise Stopped(_now.asked)
 
 
 def _heard(number: int, frame: object) -> None:
@@ -111,5 +121,6 @@ def _leave(number: int, how: str) -> None:
 
 
 def _say(text: str) -> None:
-    """Write to stderr past Python's buffers, which a handler may have interrupted."""
-    os.write(2, f"\nrlseq: {text}\n".encode())
+    """Write to stderr past Python's buffers, which a handler may have interrupted; of ranks the first alone."""
+    if speaks():
+        os.write(2, f"\nrlseq: {text}\n".encode())

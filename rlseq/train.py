@@ -95,7 +95,8 @@ class Trainer:
         self.descent = Descent(self.trained, self.optimiser, lambda: precision_context(device, self.precision), stage.clip,
                                self.accumulate, self.row, self.shard)
         try:
-            self.train(min(stage.updates, until or stage.updates))
+            with nullcontext() if dist.world() == 1 else stopping.held():        # one rank alone must not leave the others
+                self.train(min(stage.updates, until or stage.updates))
             if self.cost.updates == stage.updates:
                 self.choose()
                 self.diagnostics = {name: {"before": self.probe.begun.get(name), "after": value}
@@ -214,12 +215,11 @@ class Trainer:
 
     def look(self) -> None:
         """Score dev, keep the weights if they are the best so far, write a checkpoint."""
-        with nullcontext() if dist.world() == 1 else self.undivided():       # one rank alone must not leave the others
-            self.policy.eval()
-            with precision_context(self.env.device, self.precision):
-                score = self.judge(self.policy)
-            signs = {"dev": score, "skipped": self.cost.skipped, **gradient_signal(self.optimiser, self.policy.parameters()),
-                     **self.probed()}
+        self.policy.eval()
+        with precision_context(self.env.device, self.precision):
+            score = self.judge(self.policy)
+        signs = {"dev": score, "skipped": self.cost.skipped, **gradient_signal(self.optimiser, self.policy.parameters()),
+                 **self.probed()}
         with self.undivided():
             state = {name: value.detach().cpu().clone() for name, value in self.policy.state_dict().items()}
             if self.best is None or score > self.best[0]:

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from rlseq import stopping
-from rlseq.stopping import Stopped, later, signals
+from rlseq.run import continues
+from rlseq.stopping import Stopped, held, later, signals
 
 
 def forked(action):
@@ -117,8 +118,29 @@ def test_ranks_stop_together():
     assert forked(action) == (143, "finished\n")
 
 
+def test_ranks_that_are_held_leave_only_where_they_agree():
+    def action():
+        with signals(""), held():
+            with later():
+                send()
+            os.write(2, b"held\n")
+            with later(lambda asked: asked):
+                pass
+            os._exit(98)
+    code, said = forked(action)
+    assert code == 143 and said.endswith("held\n")
+
+
 def test_handlers_are_given_back():
     before = signal.getsignal(signal.SIGTERM)
     with signals(""):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_continues_is_the_command_itself_quoted_for_the_shell(monkeypatch):
+    monkeypatch.setattr("sys.orig_argv", ["python", "-m", "rlseq.run", "task=sort", "resume=never", "results='my results'"])
+    assert continues() == """this continues: python -m rlseq.run task=sort 'results='"'"'my results'"'"''"""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert continues().startswith("this continues: torchrun --nproc-per-node 2 -m rlseq.run task=sort ")
