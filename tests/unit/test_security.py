@@ -239,7 +239,7 @@ def test_any_result_file_is_reported_judged_or_left_out_in_one_line(tmp_path):
     sound = json.loads(path.read_text())
     every = places(sound)
 
-    @many(int(os.environ.get("RLSEQ_THROWN", "300")) // 2)
+    @many(int(os.environ.get("RLSEQ_THROWN", "240")) // 2)
     @given(st.integers(0, len(every) - 1), leaves, st.integers(0, 9), st.binary(max_size=8))
     def holds(index, leaf, kind, noise):
         text = json.dumps(changed(sound, every[index], leaf)).encode()
