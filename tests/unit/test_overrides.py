@@ -87,7 +87,8 @@ def throw(tmp_path, monkeypatch):
 def test_any_command_line_begins_to_train_or_is_refused_in_one_line(throw, tmp_path, line):
     task, algo, policy, overrides = line
     shutil.rmtree(tmp_path / "runs", ignore_errors=True)           # of one that was accepted before
-    words = [f"task={task}", f"algo={algo}", *(f"policy={one}" for one in policy), "tracking=none", "policy.width=32", *overrides]
+    words = [f"task={task}", f"algo={algo}", *(f"policy={one}" for one in policy), "tracking=none", "policy.width=32",
+             *overrides]
     found = throw(*words)
     if {"-m", "--multirun"} & set(words):                          # a line for every run that ends ill, and one for the sweep
         lines = found.errors.splitlines()
