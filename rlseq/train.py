@@ -258,7 +258,8 @@ class Trainer:
                           **{f"recent/{index}": state for index, state in enumerate(self.recent)}})
         write_numbered(self.folder, "last", self.cost.updates, tensors, {
             "cost": asdict(self.cost), "curve": self.curve, "heard": self.heard,
-            "best": self.best[0] if self.best else None, "row": self.descent.row, "identity": self.identity})
+            "best": self.best[0] if self.best else None, "row": self.descent.row,
+            "parts": [self.parts, self.descent.slices], "identity": self.identity})
 
     def load(self) -> None:
         """Take back what `save` wrote last, if it did. Raises ValueError where it belongs to another configuration."""
@@ -279,6 +280,7 @@ class Trainer:
         self.best = None if facts["best"] is None else (facts["best"], groups["best"])
         self.recent = [groups[f"recent/{i}"] for i in range(self.stage.average) if f"recent/{i}" in groups]
         self.saved, self.row = self.cost.updates, facts["row"]
+        self.parts, self.accumulate = max(self.parts, facts["parts"][0]), max(self.accumulate, facts["parts"][1])
 
 
 def _number(*parts: object) -> int:
