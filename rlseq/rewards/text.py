@@ -27,9 +27,9 @@ def bleu_tokenizer(language: str) -> str:
     return "zh" if code == "zh" else "char" if code in ("ja", "th", "lo", "km", "my", "yue") else "13a"
 
 
-@lru_cache(maxsize=4)
-def _sentence_scorer(tokenizer: str) -> BLEU:
-    return BLEU(tokenize=tokenizer, effective_order=True)
+@lru_cache(maxsize=8)
+def _sentence_scorer(tokenizer: str, lowercase: bool = False) -> BLEU:
+    return BLEU(tokenize=tokenizer, lowercase=lowercase, effective_order=True)
 
 
 _chrf = CHRF()
@@ -72,9 +72,11 @@ def sentence_worth(kind: Literal["bleu", "chrf", "ter", "exact"],
             "ter": sentence_ter, "exact": exact}[kind]
 
 
-def bleu_statistics(texts: Sequence[str], references: Sequence[Sequence[str]], tokenizer: str = "13a") -> np.ndarray:
+def bleu_statistics(texts: Sequence[str], references: Sequence[Sequence[str]], tokenizer: str = "13a",
+                    lowercase: bool = False) -> np.ndarray:
     """[N, 10] lengths of the text and its closest reference, then matches and totals of 1- to 4-grams; they add up."""
-    scores = [_sentence_scorer(tokenizer).sentence_score(text, list(own)) for text, own in zip(texts, references)]
+    scorer = _sentence_scorer(tokenizer, lowercase)
+    scores = [scorer.sentence_score(text, list(own)) for text, own in zip(texts, references)]
     rows = [[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in scores]
     return np.asarray(rows, dtype=np.float64).reshape(-1, 2 + 2 * ORDER)
 
@@ -137,15 +139,15 @@ def _signature(scorer: BLEU | CHRF | TER, name: str) -> str:
 
 
 class Bleu:
-    """Corpus BLEU of detokenised text, 0-100, with sacrebleu's signature."""
+    """Corpus BLEU of detokenised text, 0-100, with sacrebleu's signature; cased, or of both sides in lower case."""
 
-    def __init__(self, decode: Decode, tokenizer: str = "13a") -> None:
-        self.decode, self.tokenizer = decode, tokenizer
-        self.signature = _signature(BLEU(tokenize=tokenizer), "BLEU")
+    def __init__(self, decode: Decode, tokenizer: str = "13a", lowercase: bool = False) -> None:
+        self.decode, self.tokenizer, self.lowercase = decode, tokenizer, lowercase
+        self.signature = _signature(BLEU(tokenize=tokenizer, lowercase=lowercase), "BLEU")
 
     def rows(self, batch: Batch, actions: Tensor, mask: Tensor) -> np.ndarray:
         texts = self.decode(batch, actions.masked_fill(~mask, STOP))
-        return bleu_statistics(texts, references_of(batch, len(actions)), self.tokenizer)
+        return bleu_statistics(texts, references_of(batch, len(actions)), self.tokenizer, self.lowercase)
 
     def score(self, total: np.ndarray) -> float:
         return bleu_from_statistics(total)

@@ -74,7 +74,8 @@ class Task(rlseq.task.Task):
         self.tests = self._source.tests
         self.cut = bleu_tokenizer(languages[1])
         self.metrics = {"bleu": Bleu(self.decode, self.cut), "chrf": Chrf(self.decode), "ter": Ter(self.decode),
-                        "rougeL": Rouge("rougeL", self.decode), "exact": Exact(self.decode)}
+                        "rougeL": Rouge("rougeL", self.decode), "exact": Exact(self.decode),
+                        "bleu_lower": Bleu(self.decode, self.cut, lowercase=True)}      # as papers on Multi30k count
         self._tokenizer: Tokenizer | None = None
         self._raw: dict[str, Sequence[Pair]] = {}           # split -> all its pairs
         self._kept: Sequence[Pair] | None = None            # the training pairs that are short enough

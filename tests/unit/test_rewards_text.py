@@ -110,6 +110,14 @@ def test_summed_statistics_are_the_corpus_scores_of_sacrebleu(references):
     assert chrf_from_statistics(chrf_statistics(texts, own).sum(0)) == sacrebleu.corpus_chrf(texts, streams).score
 
 
+def test_lower_cased_bleu_is_sacrebleus_and_says_so():
+    texts, own = corpus(80, 4, 2)
+    theirs = sacrebleu.corpus_bleu(texts, [list(stream) for stream in zip(*own)], lowercase=True).score
+    assert bleu_from_statistics(bleu_statistics(texts, own, lowercase=True).sum(0)) == theirs
+    assert theirs > bleu_from_statistics(bleu_statistics(texts, own).sum(0))         # "The" is "the" in one of them alone
+    assert "|case:lc|" in Bleu(None, lowercase=True).signature and "|case:mixed|" in Bleu(None).signature
+
+
 @dataclass(frozen=True)
 class Problem:
     references: tuple[str, ...]
