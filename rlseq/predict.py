@@ -8,6 +8,7 @@ Options, each as name=value:
     batch            lines decoded together (default 64)
     device           auto, cpu or cuda
     precision        fp32 or bf16
+    pictures         folder for a picture of each answer, LINE.png, where the task has pictures (hull)
 
 Lines end at line feeds only. An empty line gets an empty answer, and so does one that is too long for any memory; that, and
 whatever else was cut, is said on stderr at the end.
@@ -48,6 +49,7 @@ class Options:
     batch: Annotated[int, Within(1, 2**16)] = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
+    pictures: str = ""
 
 
 class Predictor:
@@ -70,6 +72,8 @@ class Predictor:
         if self.task.version != facts["task_version"]:
             raise ValueError(f"{options.checkpoint} answers {facts['task']}-v{facts['task_version']}, this rlseq has "
                              f"v{self.task.version}; install rlseq {facts['rlseq']} or train again")
+        if options.pictures and not self.task.has_plot:
+            raise ValueError(f"pictures={options.pictures}, but answers of {facts['task']} are text; leave pictures out")
         self.task.restore(facts["task_state"])
         self.policy = self._policy(tensors, facts).to(self.device).eval()
 
@@ -158,7 +162,14 @@ class Predictor:
                 found[number] = text if scores is None else f"{scores[row]:.4f}\t{text}"
                 if not ended[row]:
                     self._note(UNENDED, number)
+                if self.options.pictures:
+                    self._draw(env.batch, rollout.actions, row, number)
         return found
+
+    def _draw(self, batch, actions, row: int, number: int) -> None:
+        from .pictures import picture  # imports torch
+
+        picture(self.task, batch, actions, {row: ""}, Path(self.options.pictures) / f"{number}.png")
 
     def _scores(self, env, rollout) -> list[float]:
         """Log-probabilities of the answers, in nats."""

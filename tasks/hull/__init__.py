@@ -163,7 +163,9 @@ class Task(Base):
 
     def plot(self, batch: Batch, actions: Tensor, row: int, axes) -> None:
         example = batch.examples[self._owner(batch, actions, row)]
-        for order, style in ((example.hull, {"color": "tab:green", "linewidth": 4, "alpha": 0.4, "label": "true hull"}),
+        known = len(example.hull) > 0                                           # not so for points that a user brings
+        truth = [(example.hull, {"color": "tab:green", "linewidth": 4, "alpha": 0.4, "label": "true hull"})] if known else []
+        for order, style in (*truth,
                              (self._positions(actions[row]), {"color": "tab:red", "linewidth": 1.2, "marker": "o",
                                                               "markersize": 3, "label": "answer"})):
             line = example.points[[*order, *order[:1]]]
@@ -171,7 +173,7 @@ class Task(Base):
         axes.scatter(example.points[:, 0], example.points[:, 1], s=8, color="0.3", label="points", zorder=3)
         axes.set_aspect("equal")
         axes.legend(fontsize="small")
-        axes.set_title(f"n = {len(example.points)}, reward {self._worth(batch, actions, row):.3f}")
+        axes.set_title(f"n = {len(example.points)}" + (f", reward {self._worth(batch, actions, row):.3f}" if known else ""))
 
     @staticmethod
     def _positions(actions: Tensor) -> list[int]:

@@ -189,3 +189,12 @@ def test_notes_of_a_stranger_take_no_memory_and_run_nothing(tmp_path, change, pa
     with arguments(f"checkpoint={tmp_path / 'it'}"):
         found = ended(predict.main, b"2 1\n")
     assert found.well and (part is None or found.code == 2 and part in found.errors), found
+
+
+def test_pictures_are_drawn_of_hulls_by_line_and_of_no_text(folders, tmp_path):
+    drawing = Predictor(Options(str(folders / "hull"), pictures=str(tmp_path / "drawn")))
+    assert len(list(drawing(["0 0 1 0 0 1", "", "5 5 9 9 1 8 2 2"]))) == 3
+    drawn = sorted((tmp_path / "drawn").iterdir())
+    assert [one.name for one in drawn] == ["1.png", "3.png"] and all(one.read_bytes().startswith(b"\x89PNG") for one in drawn)
+    with pytest.raises(ValueError, match="pictures=x, but answers of sort are text"):
+        Predictor(Options(str(folders / "sort"), pictures="x"))

@@ -208,7 +208,7 @@ def test_a_picture_shows_points_hull_and_answer(task):
     assert axes.get_title() == "n = 6, reward 1.000" and axes.get_aspect() == 1
     axes = Figure().subplots()
     task.plot(task.collate([task.parse("0 0 1 0 0 1")]), rows([1, 2, 3])[0], 0, axes)      # no reference
-    assert axes.get_title() == "n = 3, reward 0.000"
+    assert axes.get_title() == "n = 3" and [line.get_label() for line in axes.lines] == ["answer"], "the unknown is not said"
 
 
 @pytest.mark.parametrize("options, said", [
