@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from . import __version__, controls, dist, files, locks, resampling, results, stats, tracking
-from .checkpoint import drop_numbered, read_checkpoint, read_facts
+from .checkpoint import drop_numbered, read_checkpoint
 from .diagnostics import Probe
 from .env import SequenceEnv
 from .evaluate import Evaluation, lower_is_better, measure
@@ -24,6 +24,7 @@ from .identity import (
     named,
     pretrained_folder,
     run_hash,
+    start_of,
     tags,
     under_way,
     working_in,
@@ -45,12 +46,9 @@ def run(config: dict[str, object], names: Mapping[str, str],
         baselines: Mapping[str, dict[str, object]] | None = None) -> list[results.Result]:
     """Run a configuration, and before it the baselines {algorithm: its configuration} that it is compared with, after it
     its controls, unless they were done; returns the results, the configuration's own last, and prints them."""
-    setup = check(config, names)
+    planned = planned_of(config, names, baselines or {})
+    setup, kinds, beside, paid = planned.own, planned.kinds, planned.beside, planned.paid
     setup.algorithm.prepare(fresh(setup))                  # an algorithm that does not fit the policy says so before work
-    kinds = controls.wanted(setup)
-    beside = {name: replace(check(one, {**names, "algo": name}), task=setup.task)      # same task, same tokenizer
-              for name, one in (baselines or {}).items() if name == config["compare"] or name == "mle" and kinds}
-    paid = [controls.controlled(setup, kind) for kind in kinds if kind in controls.PAID]
     for name in ("results", "runs"):
         files.check_writable(Path(config[name]), name)
     dist.start(setup.device)
@@ -73,6 +71,31 @@ def run(config: dict[str, object], names: Mapping[str, str],
         dist.stop()
         resampling.forget()                                # the next run of a sweep may need the memory
     return found
+
+
+@dataclass(frozen=True)
+class Planned:
+    """All that a command runs."""
+
+    own: Setup
+    kinds: list[str]                     # of its controls
+    beside: dict[str, Setup]             # the baselines that it is compared with, by algorithm
+    paid: list[Setup]                    # controls that are runs of their own
+
+    def finished(self) -> list[results.Result] | None:
+        """The results that `run` would return, where all of them were written before; nothing is trained for it."""
+        pretrained = start_of(self.own)
+        found = [finished(one, pretrained) for one in (*self.beside.values(), *self.paid, self.own)]
+        return found if all(found) else None
+
+
+def planned_of(config: dict[str, object], names: Mapping[str, str], baselines: Mapping[str, dict[str, object]]) -> Planned:
+    """What a configuration asks for, checked; raises as `check` does."""
+    setup = check(config, names)
+    kinds = controls.wanted(setup)
+    beside = {name: replace(check(one, {**names, "algo": name}), task=setup.task)      # same task, same tokenizer
+              for name, one in baselines.items() if name == config["compare"] or name == "mle" and kinds}
+    return Planned(setup, kinds, beside, [controls.controlled(setup, kind) for kind in kinds if kind in controls.PAID])
 
 
 def announced(algo: str, kinds: Sequence[str]) -> str:
@@ -98,11 +121,9 @@ def least_gain(setup: Setup, pretrained: Pretrained, mle: results.Result | None,
 
 def check_begun(setup: Setup, others: Sequence[Setup]) -> None:
     """Raises ValueError where nothing of this command was begun, as far as that is known before pretraining."""
-    given = setup.config["pretrained"]
-    start = pretrained_folder(setup)
-    pretrained = str(read_facts(Path(str(given)) / "model.json")["sha256"])[:12] if given else start.name.rpartition("-")[2]
-    must_resume(checkpoint_folder(setup, pretrained), [start, *(checkpoint_folder(one, pretrained) for one in others)],
-                finetuning(setup, pretrained))
+    pretrained = start_of(setup)
+    beside = [pretrained_folder(setup), *(checkpoint_folder(one, pretrained) for one in others)]
+    must_resume(checkpoint_folder(setup, pretrained), beside, finetuning(setup, pretrained))
 
 
 def done(setup: Setup, pretrained: Pretrained, own: bool = False, weights: bool = False, mle: Path | None = None

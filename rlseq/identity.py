@@ -51,6 +51,14 @@ def pretrained_folder(setup: Setup) -> Path:
     return setup.runs / "pretrained" / f"{setup.task.name}-v{setup.task.version}-{identity}"
 
 
+def start_of(setup: Setup) -> str:
+    """Hash of the checkpoint that fine-tuning starts from, also where it is not made yet."""
+    given = setup.config["pretrained"]
+    if given:
+        return str(read_facts(Path(str(given)) / "model.json")["sha256"])[:12]
+    return pretrained_folder(setup).name.rpartition("-")[2]
+
+
 def checkpoint_folder(setup: Setup, pretrained: str) -> Path:
     """Where the fine-tuned checkpoint lies."""
     return (setup.runs / setup.task.name / setup.names["policy"] / setup.names["algo"]

@@ -71,17 +71,17 @@ def _block(group: Group, judge: Judge, start: Entry | None, base: Entry | None, 
     tail = [] if against is None else [f"difference: {entry.label} - {against.label}, paired on the same problems"]
     if gain := signal_gain(judge, entry):
         each = [[name, f"{said_gain(one)}  p {said_p(one.p)}"] for name, one in gain.each.items()]
-        tail += ["", *_columns([[f"gain in {group.metrics[0]} over", ""], *each]), "",
+        tail += ["", *columns([[f"gain in {group.metrics[0]} over", ""], *each]), "",
                  f"signal gain: {said_gain(gain.gain)} over {gain.over}, the strongest control"
                  + ("" if gain.gain.separates else "; not beyond chance")]
     if base is None:
         tail.append(f"to compare with MLE continued for the same budget, run the same line with algo={BASELINE}")
     elif not judge.same_start(entry):
         tail.append("beware: the two did not start from the same pretrained checkpoint")
-    return "\n".join([head, "", *_columns(lines), "", *_columns(costs), "", *tail])
+    return "\n".join([head, "", *columns(lines), "", *columns(costs), "", *tail])
 
 
-def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
+def columns(lines: Sequence[Sequence[str]]) -> list[str]:
     """Rows of words as aligned columns, the first to the left and the others to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return ["  ".join(word.ljust(width) if column == 0 else word.rjust(width)

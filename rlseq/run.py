@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import hydra
@@ -34,6 +34,7 @@ LITERAL = ("task.path", "pretrained", "results", "runs", "tracking.uri")     # t
 GROUPS = ("task", "policy", "algo", "plan", "tracking", "experiment")
 HYDRA = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
          "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun")
+Arranged = tuple[dict[str, object], dict[str, str], dict[str, dict[str, object]]]    # configuration, names, baselines
 PLAIN = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)=(?P<value>.*)$", re.DOTALL)
 
 
@@ -111,17 +112,30 @@ def composed(config: DictConfig) -> dict[str, object]:
     return plain
 
 
-def baselines(config: DictConfig, algorithm: str) -> dict[str, dict[str, object]]:
-    """The algorithms to compare with, each with the configuration of the same command line but for `algo`; MLE is among
-    them where controls may be wanted."""
+def baselines(config: DictConfig, algorithm: str, words: Sequence[str]) -> dict[str, dict[str, object]]:
+    """The algorithms to compare with, each with the configuration of the same command line, its overrides, but for `algo`; MLE
+    is among them where controls may be wanted."""
     known = choices("algo")
     if config.compare and config.compare not in known:
         raise KeyError(f"compare={config.compare} is no algorithm{nearest(str(config.compare), known)}; "
                        f"there are: {', '.join(known)}, or null")
     asked = config.controls if config.controls != "auto" else config.compare
     wanted = dict.fromkeys(filter(None, [config.compare, "mle" if asked else None]))
-    kept = [one for one in HydraConfig.get().overrides.task if not re.match(r"\+*algo[.=]", one)]
+    kept = [one for one in words if not re.match(r"\+*algo[.=]", one)]
     return {name: composed(hydra.compose("config", overrides=[*kept, f"algo={name}"])) for name in wanted if name != algorithm}
+
+
+def arranged(config: DictConfig, around: DictConfig) -> Arranged:
+    """What `experiment.run` takes, of a composed configuration and of Hydra's own part beside it."""
+    names = {group: str(around.runtime.choices[group]) for group in GROUPS if group in around.runtime.choices}
+    return composed(config), names, baselines(config, names["algo"], around.overrides.task)
+
+
+def read(words: Sequence[str]) -> Arranged:
+    """The same of the words of a command line, for another command that runs what they say; it is no sweep."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config", overrides=checked(list(words)), return_hydra_config=True)
+        return arranged(OmegaConf.masked_copy(config, [one for one in config if one != "hydra"]), config.hydra)
 
 
 def sweeping() -> str:
@@ -146,10 +160,9 @@ def launch(config: DictConfig) -> None:
     with going_on(sweeping()), one_line(), stopping.signals(continues()):
         from . import experiment  # imports torch: not for --help
 
-        chosen = HydraConfig.get().runtime.choices
-        names = {group: str(chosen[group]) for group in GROUPS if group in chosen}
+        ready = arranged(config, HydraConfig.get())
         with limited(config.reward_limit):
-            experiment.run(composed(config), names, baselines(config, names["algo"]))
+            experiment.run(*ready)
 
 
 @contextmanager

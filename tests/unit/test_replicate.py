@@ -1,0 +1,125 @@
+"""rlseq.replicate sets published numbers beside ours: trained, found, or of checkpoints that were kept."""
+
+import json
+
+import pytest
+
+from rlseq import experiment, tasks
+from rlseq.published import REPLICATIONS, Recipe, Replication, Row, Source
+from rlseq.replicate import LARGEST, command, keep, main, options, seeds_of
+from rlseq.run import read
+from tests.unit.test_predict import write as write_checkpoint_of
+
+TINY = ["plan=smoke", "tracking=none", "policy.width=16", "tests=[test-15]"]
+SMALL = Replication("lists in order", (Row("to 15", "test-15", "order"), Row("more", "test-30", "order"), Row("area", "", "")),
+                    (Source("paper", "a paper that never was", {"to 15": 0.5, "area": 7.25}),),
+                    (Recipe("sort-pointer", ("task=sort", "policy=pointer", "algo=reinforce"), "as it is"),), 2, ("all of it",))
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """A replication of two seeds in a folder of its own, its checkpoint kept: the folder and what was printed."""
+    home = tmp_path_factory.mktemp("replicated")
+    patch, said = pytest.MonkeyPatch(), []
+    with patch.context() as here:
+        here.chdir(home)
+        here.setitem(REPLICATIONS, "small", SMALL)
+        here.setattr("builtins.print", lambda *words, **options: said.append(" ".join(map(str, words))))
+        assert main(["small", *TINY, "--keep", "kept"]) == 0
+    return home, "\n".join(said)
+
+
+def shown(printed: str, row: str) -> list[str]:
+    """The cells of the last line that begins with a row's name."""
+    line = [one for one in printed.splitlines() if one.startswith(row)][-1]
+    return line.removeprefix(row).replace("[", "").replace("]", "").replace(",", "").replace("*", "").split()
+
+
+def test_paper_and_ours_stand_side_by_side_over_the_seeds(printed):
+    home, said = printed
+    found = [json.loads((home / f"runs/smoke/sort-v0/pointer/reinforce/{seed}.json").read_text()) for seed in (0, 1)]
+    means = [sum(one[stage]["test-15"]["metrics"]["order"]["score"] for one in found) / 2 for stage in ("before", "after")]
+    paper, before, low, _, after, *_ = shown(said, "to 15")
+    assert paper == "0.5" and [float(before), float(after)] == pytest.approx(means, abs=0.051)
+    assert float(low) < 0.5 or "*" in said, "both ends above the paper's number are marked"
+    assert shown(said, "more") == ["-", "-", "-"] and shown(said, "area") == ["7.25", "-", "-"]
+    assert "a paper that never was" in said and "- all of it" in said
+
+
+def test_what_was_run_before_is_found(printed, monkeypatch, capsys):
+    monkeypatch.chdir(printed[0])
+    monkeypatch.setitem(REPLICATIONS, "small", SMALL)
+    monkeypatch.setattr(experiment, "run", lambda *all: pytest.fail("nothing is left to run"))
+    assert main(["small", *TINY]) == 0
+    said = capsys.readouterr().out
+    assert "taken from" in said and shown(said, "to 15") == shown(printed[1], "to 15")
+
+
+def test_a_kept_checkpoint_scores_as_its_run_did_and_says_no_paths(printed, monkeypatch, capsys):
+    home = printed[0]
+    monkeypatch.chdir(home)
+    monkeypatch.setitem(REPLICATIONS, "small", SMALL)
+    run = json.loads((home / "runs/smoke/sort-v0/pointer/reinforce/0.json").read_text())
+    for place in ("kept", "kept/sort-pointer"):
+        assert main(["small", "--from-checkpoint", place, *TINY]) == 0
+        said = capsys.readouterr().out
+        score = run["after"]["test-15"]["metrics"]["order"]["score"]
+        assert float(shown(said, "to 15")[1]) == pytest.approx(score, abs=0.051) and "reinforce, seed 0" in said
+    assert str(home) not in (home / "kept/sort-pointer/model.json").read_text()
+
+
+def test_where_a_users_data_lie_is_not_passed_on(tmp_path):
+    facts = write_checkpoint_of(tmp_path / "run", "translation")
+    notes = tmp_path / "run/model.json"
+    notes.write_text(json.dumps(json.loads(notes.read_text()) | {"task_options": facts["task_options"] | {"path": "/home/me"}}))
+    keep(tmp_path / "run", tmp_path / "kept", {"seed": 0})
+    kept = json.loads((tmp_path / "kept/model.json").read_text())
+    assert kept["task_options"]["path"] == "FOLDER" and "/home/me" not in json.dumps(kept)
+
+
+def test_a_checkpoint_that_is_too_large_is_not_kept(tmp_path):
+    write_checkpoint_of(tmp_path / "run", "hull")
+    with (tmp_path / "run/model.safetensors").open("r+b") as file:
+        file.truncate(LARGEST + 1)
+    with pytest.raises(ValueError, match="more than 10,000,000"):
+        keep(tmp_path / "run", tmp_path / "kept", {})
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(("words", "part"), [
+    (["vinyals2015.tabel1"], "did you mean 'vinyals2015.table1'"), ([], "there are: vinyals2015.table1"),
+    (["vinyals2015.table1", "sed=3"], "did you mean 'seed'"), (["multi30k.tiny"], "task.path=FOLDER"),
+    (["multi30k.tiny", "--from-checkpoint"], "leave --from-checkpoint out"), (["order_matters.table1", "--beep"], "--help"),
+    (["order_matters.table1", "--keep", "--from-checkpoint"], "give one of them"), (["multi30k.tiny", "seed="], "seed"),
+    (["vinyals2015.table1", "task=hul"], "did you mean 'hull'"), (["order_matters.table1", "seed=range(0"], "seed"),
+])
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, part, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, *(["tracking=none"] if words else [])]) == 2
+    errors = capsys.readouterr().err
+    assert len(errors.strip().splitlines()) == 1 and errors.startswith("rlseq: ") and part in errors, errors
+    assert not list(tmp_path.iterdir()), "nothing may be half-written"
+
+
+def test_overrides_take_the_place_of_the_recipes():
+    recipe = Recipe("x", ("task=sort", "policy=copy", "algo=reinforce"), "")
+    assert command(recipe, ["policy=pointer", "algo.k=4"]) == ["task=sort", "algo=reinforce", "policy=pointer", "algo.k=4"]
+    assert seeds_of(SMALL, ["a=1"]) == (["0", "1"], ["a=1"]) and seeds_of(SMALL, ["seed=3,5", "a=1"]) == (["3", "5"], ["a=1"])
+    wanted = options(["multi30k.tiny", "--from-checkpoint", "task.path=here", "seed=1"])
+    assert wanted.from_checkpoint == "results/checkpoints" and sorted(wanted.words) == ["seed=1", "task.path=here"]
+
+
+@pytest.mark.parametrize("name", REPLICATIONS)
+def test_numbers_stand_in_rows_that_ours_has(name, tmp_path):
+    found = REPLICATIONS[name]
+    labels = [row.label for row in found.rows]
+    assert len(set(labels)) == len(labels) and all(set(one.numbers) <= set(labels) for one in found.sources)
+    for recipe in found.recipes:
+        config, names, beside = read([*recipe.words, f"task.path={tmp_path}"] if name.startswith("multi30k") else recipe.words)
+        assert names["algo"] == "reinforce" and list(beside) == ["mle"] and config["results"] == "results"
+        options = {key: value for key, value in config["task"].items() if key != "name"}
+        (tmp_path / "test2017.en").touch()
+        (tmp_path / "test2017.de").touch()
+        task = tasks.make(config["task"]["name"], options)
+        for row in found.rows:
+            assert (row.split in task.tests and row.metric in task.metrics) or row.split == row.metric == "", row
