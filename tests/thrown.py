@@ -70,7 +70,7 @@ def ended(work: Callable[[], object], given: bytes = b"", terminal: bool = False
     return Outcome(code, out.buffer.getvalue(), errors.getvalue())
 
 
-def unheard(work: Callable[[], int], given: bytes = b"") -> tuple[int, str]:
+def unheard(work: Callable[[], int], given: bytes = b"", buffered: bool = True) -> tuple[int, str]:
     """How a command ends in a process of its own whose stdout nobody reads, as before `| head`: exit code and stderr."""
     read, written = os.pipe()
     told, tell = os.pipe()
@@ -80,7 +80,9 @@ def unheard(work: Callable[[], int], given: bytes = b"") -> tuple[int, str]:
             os.close(read)
             os.dup2(written, 1)
             os.dup2(tell, 2)
-            sys.stdout, sys.stderr, sys.stdin = open(1, "w"), open(2, "w"), io.TextIOWrapper(io.BytesIO(given))
+            raw = open(1, "wb", buffering=-1 if buffered else 0)
+            sys.stdout, sys.stderr = io.TextIOWrapper(raw, write_through=not buffered), open(2, "w")
+            sys.stdin = io.TextIOWrapper(io.BytesIO(given))
             code = work() or 0
             sys.stdout.flush()                                          # as the interpreter does at its end
         finally:

@@ -223,14 +223,15 @@ def changed(value: object, path: tuple, to: object) -> object:
     return copy
 
 
-def test_a_reader_who_leaves_ends_every_command_without_a_word(tmp_path, monkeypatch):
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_who_leaves_ends_every_command_without_a_word(tmp_path, monkeypatch, buffered):
     path = results.write(replace(run(), diagnostics={"decoded_reward": {"before": 0.5, "after": 0.6}}), run().rows, tmp_path)
-    assert unheard(lambda: doctor.main([str(path)])) == unheard(lambda: doctor.main([str(path), "--json"])) == (0, "")
-    assert unheard(lambda: report.main(["--results", str(tmp_path), "--tracking-uri", "none"])) == (0, "")
-    assert unheard(lambda: report.main(["--help"])) == (0, "")
+    for work in (lambda: doctor.main([str(path)]), lambda: doctor.main([str(path), "--json"]), lambda: report.main(["--help"]),
+                 lambda: report.main(["--results", str(tmp_path), "--tracking-uri", "none"])):
+        assert unheard(work, buffered=buffered) == (0, "")
     monkeypatch.setattr("rlseq.lab.course.run", lambda *_: [print(line) for line in range(9)] and 0)
     with arguments(f"results={tmp_path}"):
-        assert unheard(lab.main) == (0, "")
+        assert unheard(lab.main, buffered=buffered) == (0, "")
 
 
 def test_any_result_file_is_reported_judged_or_left_out_in_one_line(tmp_path):
