@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .printable import printable
 
 LAUNCHERS = ("joblib", "submitit")
+GRACE = 8.0                    # seconds that workers have for their step and checkpoint
 
 
 class Failed(Exception):
@@ -32,7 +36,12 @@ def going_on(words: str) -> Iterator[None]:
 
 @contextmanager
 def launched() -> Iterator[None]:
-    """What a launcher says of a worker that was killed, or of a job that the cluster ended, becomes `Failed`."""
+    """What a launcher says of a worker that was killed, or of a job that the cluster ended, becomes `Failed`.
+
+    A SIGTERM to the sweep is one to its worker processes, which would go on without it: each finishes its step and writes a
+    checkpoint before all are gone.
+    """
+    before = signal.signal(signal.SIGTERM, _passed_on)
     try:
         yield
     except RuntimeError as error:
@@ -40,3 +49,15 @@ def launched() -> Iterator[None]:
             raise
         said = next(iter(str(error).splitlines()), "")
         raise Failed(f"a worker of the sweep died ({said}); the same command goes on with what it left") from error
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _passed_on(number: int, frame: object) -> None:
+    workers = multiprocessing.active_children()
+    for one in workers:
+        one.terminate()
+    if workers:
+        print("rlseq: stopping; the same command goes on with what is left of the sweep", file=sys.stderr, flush=True)
+        time.sleep(GRACE)                        # they do not end themselves, but wait for a run that never comes
+    raise SystemExit(128 + number)

@@ -95,7 +95,7 @@ again() {            # again NAME SIGNAL-AFTER-UPDATES WORDS...: start a long ru
     for _ in $(seq 300); do [ "$(reached "$name")" -ge "$updates" ] && break; sleep 1; done
     [ "$(reached "$name")" -ge "$updates" ]
 }
-reached() { cat runs/"$1"/sort/copy/reinforce/*/metrics.jsonl 2>/dev/null | tail -n 1 | sed -n 's/^{"step": \([0-9]*\),.*/\1/p' | grep . || echo 0; }
+reached() { cat runs/"$1"/sort/*/reinforce/*/metrics.jsonl 2>/dev/null | tail -n 1 | sed -n 's/^{"step": \([0-9]*\),.*/\1/p' | grep . || echo 0; }
 starts() { cat runs/"$1"/.submitit/*/*_log.out | grep -c 'Starting with JobEnvironment'; }
 first() { tr '\r' '\n' < "$(ls runs/"$1"/.submitit/*/*_log.err)" | sed -n 's/^reinforce: .*| \([0-9]*\)\/[0-9]* \[00:00<?.*/\1/p' | tail -n 1; }
 

@@ -1,12 +1,16 @@
 """Sweeps: a run that fails lets the others go on, in this process and in others."""
 
 import gc
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from rlseq import sweeps
 from rlseq.paths import ROOT
 from rlseq.run import main
 from rlseq.sweeps import Failed, going_on, launched
@@ -37,6 +41,19 @@ def test_what_a_launcher_says_of_a_dead_worker_is_one_line():
         raise TerminatedWorkerError("killed\n\nmuch more")
     with pytest.raises(RuntimeError, match="ours"), launched():
         raise RuntimeError("ours")
+
+
+def test_a_signal_to_the_sweep_reaches_its_workers(monkeypatch, capsys):
+    monkeypatch.setattr(sweeps, "GRACE", 0.0)
+    before = signal.getsignal(signal.SIGTERM)
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    worker.start()
+    with pytest.raises(SystemExit) as stopped, launched():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    worker.join(10)
+    assert stopped.value.code == 143 and worker.exitcode == -signal.SIGTERM
+    assert "the same command goes on" in capsys.readouterr().err and signal.getsignal(signal.SIGTERM) == before
 
 
 def swept(text, code, folder):
