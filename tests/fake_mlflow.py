@@ -13,11 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class FakeMlflow:
-    """`uri` is where it listens, once `up()`. Its troubles: `delay` seconds before an answer, `swallow` so many answers."""
+    """`uri` is where it listens, once `up()`. Its troubles: `delay` seconds before an answer, requests to `swallow`."""
 
     def __init__(self, home):
         self.home, self.runs, self.experiments, self.requests = home, {}, {}, 0
-        self.delay, self.swallow, self.server = 0.0, 0, None
+        self.delay, self.swallow, self.server = 0.0, [], None
         self.lock, self.port = threading.Lock(), 0
 
     @property
@@ -120,8 +120,8 @@ def _handler(fake):
             except KeyError as error:
                 status = 404
                 said = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"no {error} in {what} {asked}"})
-            if fake.swallow and what not in ("", "experiments/get-by-name"):
-                fake.swallow -= 1
+            if what in fake.swallow:
+                fake.swallow.remove(what)
                 self.connection.close()                    # done, but the answer is lost
                 return
             with contextlib.suppress(OSError):

@@ -111,12 +111,12 @@ def test_a_server_that_dies_and_returns_misses_nothing(fake, tmp_path, capsys):
 
 def test_answers_that_are_lost_double_nothing(fake, tmp_path):
     with fake.running():
-        fake.swallow = 3                                   # the run is created, and nobody hears of it
+        fake.swallow = ["runs/create", "runs/log-batch"]   # the run is created, and nobody hears of it
         run = Run(tmp_path / "run", fake.uri)
         for _ in range(4):
             until(lambda: not fake.swallow)
+            fake.swallow.append("runs/log-batch")
             run.train(STEPS // 4)
-            fake.swallow = 1
         until(lambda: not fake.swallow)
         run.end()
         whole(fake)
