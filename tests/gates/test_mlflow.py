@@ -1,4 +1,4 @@
-"""Real runs against a real MLflow: a server that is killed and started again, and one file under four processes at once."""
+"""Real runs against a real MLflow: a server that is killed and started again, one file under four processes, runs that die."""
 
 import os
 import signal
@@ -39,6 +39,8 @@ def run(seed, uri, *more):
 
 def counted(database, folder):
     """Values in MLflow, whether any is doubled, values in the diaries; and how the runs ended."""
+    if not database.is_file():
+        return 0, 0, 0, []
     with closing(sqlite3.connect(database)) as open_one:
         there = open_one.execute("select count(*) from metrics where key not like '%/%'").fetchone()[0]
         doubled = open_one.execute("select count(*) from (select 1 from metrics group by run_uuid, key, step "
@@ -97,3 +99,25 @@ def test_a_server_killed_under_a_run_and_started_again_holds_all_of_it(tmp_path)
         assert list((tmp_path / "kept").rglob("model.safetensors")) and list((tmp_path / "kept").rglob("predictions.json"))
     finally:
         os.killpg(server.pid, signal.SIGKILL)
+
+
+def test_a_run_stopped_and_one_killed_go_on_in_their_mlflow_runs(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    words = [run(seed, uri, "plan.finetune.updates=300", "plan.finetune.every=100") for seed in (0, 1)]
+    for one, end, code in zip(words, (signal.SIGTERM, signal.SIGKILL), (143, -9)):
+        training, known = started(tmp_path, *one), counted(tmp_path / "mlflow.db", tmp_path)[0]
+        for _ in range(3000):
+            if counted(tmp_path / "mlflow.db", tmp_path)[0] > known + 1000:
+                break
+            time.sleep(0.05)
+        training.send_signal(end)
+        _, error = training.communicate(timeout=60)
+        assert training.returncode == code, error
+    assert counted(tmp_path / "mlflow.db", tmp_path)[3] == [("KILLED", 1), ("RUNNING", 1)]
+    assert done(tmp_path, "rlseq.sync")[0] == 0
+    assert counted(tmp_path / "mlflow.db", tmp_path)[3] == [("KILLED", 2)]
+    for one in words:
+        code, _, error = done(tmp_path, *one)
+        assert code == 0, error
+    there, doubled, said, ends = counted(tmp_path / "mlflow.db", tmp_path)
+    assert there == said > 2 * 300 and not doubled and ends == [("FINISHED", 2)]
