@@ -12,6 +12,9 @@ from pathlib import Path
 class NotWritten(OSError):
     """A file could not be written; the message says which, why and what to do."""
 
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path} cannot be written: {error.strerror or error}; make room there or choose another folder")
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -32,8 +35,7 @@ def whole(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             mine.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, NotWritten):
-            raise NotWritten(f"{path} cannot be written: {error.strerror or error}; make room there or choose another folder"
-                             ) from error
+            raise NotWritten(path, error) from error
         raise
 
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from .files import NotWritten
+
 NAME = "metrics.jsonl"
 # what the trainer logs that runs on with the updates, or is known from them: it has no mean between looks
 RUNNING = frozenset({"loss", "sampled_tokens", "scored_tokens", "seconds", "learning_rate", "skipped"})
@@ -34,8 +36,11 @@ class Journal:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._latest = max(self._latest, round(time.time(), 3))
         line = json.dumps({"step": step, "time": self._latest, **finite}) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise NotWritten(self.path, error) from error
 
 
 def _whole(path: Path, step: int) -> tuple[int, float]:
