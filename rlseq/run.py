@@ -184,11 +184,14 @@ def one_line() -> Iterator[None]:
 def main() -> None:
     """The command."""
     os.environ["HYDRA_FULL_ERROR"] = "1"                   # let errors come here instead of Hydra's own traceback
-    argparse.ArgumentParser.error = command.Parser.error     # Hydra's own words for its flags too
-    with one_line():
-        sys.argv[1:] = checked(sys.argv[1:])
-        with launched():
-            launch()
+    usual, argparse.ArgumentParser.error = argparse.ArgumentParser.error, command.Parser.error     # for Hydra's flags too
+    try:
+        with one_line():
+            sys.argv[1:] = checked(sys.argv[1:])
+            with launched():
+                launch()
+    finally:
+        argparse.ArgumentParser.error = usual
 
 
 if __name__ == "__main__":
