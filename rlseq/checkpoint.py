@@ -2,7 +2,8 @@
 
 A finished one is `model.safetensors` and `model.json`; those of a run under way are numbered by their update,
 `last-400.safetensors` and `last-400.json`, and the newest two are kept. The JSON is written last and names the other's
-hash: a checkpoint without JSON does not exist, and one whose hash does not fit is not read.
+hash: a checkpoint without JSON does not exist, and one whose hash does not fit is not read. A tensor that goes by two names
+(tied weights) is stored under the first; the JSON says which others it has.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ Checkpoint = tuple[dict[str, Tensor], dict[str, object]]
 
 def write_checkpoint(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
     """`name.safetensors` and then `name.json`. Both are whole before either takes its place."""
+    kept, tied = _apart(tensors)
     with whole(folder / f"{name}.json") as notes, whole(folder / f"{name}.safetensors") as weights:
         try:
-            save_file(_apart(tensors), weights)
+            save_file(kept, weights)
         except SafetensorError as error:                 # its own kind, also where the disk is full
             raise OSError(str(error).partition("error: ")[2] or str(error)) from None
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        notes.write_text(json.dumps({**facts, "sha256": digest}, indent=1), encoding="utf-8")
+        told = {**facts, "sha256": digest} | ({"tied": tied} if tied else {})
+        notes.write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
 def read_checkpoint(folder: Path, name: str) -> Checkpoint:
@@ -48,9 +51,10 @@ def read_checkpoint(folder: Path, name: str) -> Checkpoint:
             raise ValueError(f"checkpoint {weights} is damaged: its hash differs from the one in {notes.name}; "
                              "delete both files to start over")
     try:
-        return load_file(weights), facts
-    except SafetensorError as error:
-        raise ValueError(f"{weights} is no safetensors file ({error}); delete both files to start over") from None
+        found = load_file(weights)
+        return found | {other: found[one] for other, one in dict(facts.get("tied", {})).items()}, facts
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{weights} is no safetensors file of its notes ({error}); delete both files to start over") from None
 
 
 def read_facts(notes: Path) -> dict[str, object]:
@@ -132,12 +136,18 @@ def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU, none of them sharing memory with another, as safetensors asks for it."""
-    found, taken = {}, set()
+def _apart(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors on the CPU, none of them sharing memory with another, as safetensors asks for it; and {name: the name of the
+    very same tensor before it} of those left out."""
+    found, tied, names, taken = {}, {}, {}, set()
     for name, value in tensors.items():
+        same = (value.device, value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if value.numel() and same in names:
+            tied[name] = names[same]
+            continue
+        names[same] = name
         value = value.detach().cpu().contiguous()
         place = value.untyped_storage().data_ptr()
         found[name] = value.clone() if place in taken else value
         taken.add(place)
-    return found
+    return found, tied

@@ -130,10 +130,10 @@ def keep(folder: Path, place: Path, told: Mapping[str, object]) -> None:
     """
     from .checkpoint import read_checkpoint, write_checkpoint  # imports torch
 
-    size = (folder / "model.safetensors").stat().st_size
+    size = sum((folder / f"model.{ending}").stat().st_size for ending in ("safetensors", "json"))
     if size > LARGEST:
-        raise ValueError(f"{folder} has {size:,} bytes of weights, more than {LARGEST:,}; a checkpoint that is passed on must "
-                         "be smaller: lower policy.width or task.vocabulary")
+        raise ValueError(f"{folder} has {size:,} bytes, more than {LARGEST:,}; a checkpoint that is passed on must be smaller: "
+                         "lower policy.width or task.vocabulary")
     tensors, facts = read_checkpoint(folder, "model")
     options = {name: "FOLDER" if name == "path" and one else one for name, one in facts["task_options"].items()}
     write_checkpoint(place, "model", tensors, {**facts, "task_options": options, "kept": dict(told), "identity": {}})

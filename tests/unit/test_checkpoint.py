@@ -30,9 +30,22 @@ def test_what_is_read_is_what_was_written(tmp_path):
 
 
 def test_tensors_that_share_memory_are_kept_apart(tmp_path):
-    one = torch.ones(3)
-    write_checkpoint(tmp_path, "x", {"a": one, "b": one}, {})
-    assert torch.equal(read_checkpoint(tmp_path, "x")[0]["b"], one)
+    one = torch.arange(4.0).view(2, 2)
+    write_checkpoint(tmp_path, "x", {"a": one, "turned": one.T, "part": one[0]}, {})
+    found, _ = read_checkpoint(tmp_path, "x")
+    assert torch.equal(found["turned"], one.T) and torch.equal(found["part"], one[0])
+
+
+def test_a_tensor_of_two_names_takes_the_room_of_one(tmp_path):
+    one = torch.rand(1000)
+    write_checkpoint(tmp_path, "x", {"a": one, "b": one, "c": one.clone()}, {})
+    found, _ = read_checkpoint(tmp_path, "x")
+    assert all(torch.equal(found[name], one) for name in "abc") and list(found) == ["a", "c", "b"]
+    assert 8000 <= (tmp_path / "x.safetensors").stat().st_size < 9000           # two of 4000 bytes, not three
+    notes = tmp_path / "x.json"
+    notes.write_text(notes.read_text().replace('"b": "a"', '"b": "z"'))
+    with pytest.raises(ValueError, match="no safetensors file of its notes"):
+        read_checkpoint(tmp_path, "x")
 
 
 def test_a_damaged_file_is_refused(tmp_path):
