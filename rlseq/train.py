@@ -280,7 +280,8 @@ class Trainer:
         self.best = None if facts["best"] is None else (facts["best"], groups["best"])
         self.recent = [groups[f"recent/{i}"] for i in range(self.stage.average) if f"recent/{i}" in groups]
         self.saved, self.row = self.cost.updates, facts["row"]
-        self.parts, self.accumulate = max(self.parts, facts["parts"][0]), max(self.accumulate, facts["parts"][1])
+        parts, slices = facts.get("parts", (1, 1))                                 # older checkpoints have none
+        self.parts, self.accumulate = max(self.parts, parts), max(self.accumulate, slices)
 
 
 def _number(*parts: object) -> int:
