@@ -57,7 +57,7 @@ def _heard(arguments: Sequence[str]) -> None:
             from_checkpoints(found, wanted.words, Path(wanted.from_checkpoint))
         else:
             for recipe in found.recipes:
-                print("\n" + table(found, recipe, ours(found, recipe, wanted)))
+                print("\n" + table(found, recipe, wanted.words, ours(found, recipe, wanted)))
         print("\n" + remarks(found))
 
 
@@ -177,7 +177,7 @@ def from_checkpoints(found: Replication, words: Sequence[str], home: Path) -> No
             setup = check({**config, "pretrained": str(place)}, names)
             if alone and facts.get("shape") != asdict(setup.shape):
                 continue
-            print("\n" + table(found, recipe, [evaluated(found, setup, facts)]))
+            print("\n" + table(found, recipe, words, [evaluated(found, setup, facts)]))
         seen += 1
     if not seen:
         folders = ", ".join(str(home / one.name) for one in found.recipes)
@@ -200,8 +200,8 @@ def evaluated(found: Replication, setup: Setup, facts: Mapping[str, object]) -> 
         for row in found.rows if row.split in scored and row.metric in scored[row.split].rows})
 
 
-def table(found: Replication, recipe: Recipe, shown: Sequence[Column]) -> str:
-    """Paper, replications and ours, side by side."""
+def table(found: Replication, recipe: Recipe, words: Sequence[str], shown: Sequence[Column]) -> str:
+    """Paper, replications and ours, side by side; `words` are the user's overrides."""
     from .report_text import columns as aligned  # import torch
     from .report_text import said
 
@@ -214,7 +214,7 @@ def table(found: Replication, recipe: Recipe, shown: Sequence[Column]) -> str:
     for row in found.rows:
         theirs = [f"{one.numbers[row.label]:g}" if row.label in one.numbers else "-" for one in found.sources]
         lines.append([row.label, *theirs, *(cell(one.cells.get(row.label), row.label) for one in shown)])
-    head = f"{recipe.name}: {' '.join(recipe.words)}\n  {recipe.told}"
+    head = f"{recipe.name}: {printable(' '.join(command(recipe, words)), 1000)}\n  {recipe.told}"
     foot = f"[ends of 95 %]; * the whole interval lies above {paper.label}"
     return "\n".join([head, "", *aligned(lines), "", foot])
 

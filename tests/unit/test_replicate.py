@@ -1,6 +1,7 @@
 """rlseq.replicate sets published numbers beside ours: trained, found, or of checkpoints that were kept."""
 
 import json
+import re
 
 import pytest
 
@@ -39,11 +40,13 @@ def test_paper_and_ours_stand_side_by_side_over_the_seeds(printed):
     home, said = printed
     found = [json.loads((home / f"runs/smoke/sort-v0/pointer/reinforce/{seed}.json").read_text()) for seed in (0, 1)]
     means = [sum(one[stage]["test-15"]["metrics"]["order"]["score"] for one in found) / 2 for stage in ("before", "after")]
-    paper, before, low, _, after, *_ = shown(said, "to 15")
+    paper, before, _, _, after, *_ = shown(said, "to 15")
     assert paper == "0.5" and [float(before), float(after)] == pytest.approx(means, abs=0.051)
-    assert float(low) < 0.5 or "*" in said, "both ends above the paper's number are marked"
+    cells = re.findall(r"\[(\S+), \S+\](\*?)", [one for one in said.splitlines() if one.startswith("to 15")][-1])
+    assert len(cells) == 2 and [bool(star) for _, star in cells] == [float(low) > 0.5 for low, _ in cells]
     assert shown(said, "more") == ["-", "-", "-"] and shown(said, "area") == ["7.25", "-", "-"]
     assert "a paper that never was" in said and "- all of it" in said
+    assert "sort-pointer: task=sort policy=pointer algo=reinforce plan=smoke" in said, "overrides are said"
 
 
 def test_what_was_run_before_is_found(printed, monkeypatch, capsys):
