@@ -25,7 +25,7 @@ def pairs() -> list[tuple[str, str, str]]:
         wanted = max(len(policies), len(algorithms))
         for policy, algo in zip(islice(cycle(policies), wanted), islice(cycle(algorithms), wanted), strict=True):
             found.append((task, "lstm" if algo in BLIND.get(policy, ()) else policy, algo))
-        found += [(task, policy, "mle") for policy in set(policies) - {policy for one, policy, _ in found if one == task}]
+        found += [(task, policy, "mle") for policy in policies if (task, policy) not in {one[:2] for one in found}]
     return found
 
 

@@ -20,7 +20,7 @@ def said(call):
     return str(error.value)
 
 
-@pytest.mark.parametrize("data", [b"\xef\xbb\xbfa\r\n b \r\n", b"a\n b ", gzip.compress(b"a\n b \n")])
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbfa\r\n b \r\n", b"a\n b ", gzip.compress(b"a\n b \n", mtime=0)])
 def test_byte_order_marks_windows_line_ends_and_gzip_do_not_matter(tmp_path, data):
     assert list(lines(written(tmp_path, "x.txt", data))) == ["a", " b "]
 
@@ -55,8 +55,8 @@ MANY = b"a\n" * 3_000_000                   # more than one block of reading
     (b"a\n" + b"x" * 10_000_000 + b"\nb\n", ["line 2", "10000000 signs", "take it out"]),
     (b"a\n" + b"x" * 30_000_000, ["line 2: more than", "bytes without a line end"]),
     (b"a\rb\rc\r", ["line 1", "CR alone", "tr "]),
-    (gzip.compress(MANY)[:-9], ["line", "not a whole gzip file", "again"]),
-    (gzip.compress(b"a\n")[:10] + b"\xff" * 20, ["not a whole gzip file"]),
+    (gzip.compress(MANY, mtime=0)[:-9], ["line", "not a whole gzip file", "again"]),
+    (gzip.compress(b"a\n", mtime=0)[:10] + b"\xff" * 20, ["not a whole gzip file"]),
 ], ids=["empty", "blank", "latin-1", "late", "utf-16", "utf-16-le", "NUL", "10 MB", "endless", "CR", "cut gzip", "bad gzip"])
 def test_a_file_that_is_no_text_is_said_with_its_line_and_the_remedy(tmp_path, data, parts):
     message = said(lambda: list(lines(written(tmp_path, "x.txt", data))))
