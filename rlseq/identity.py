@@ -115,7 +115,10 @@ def nearest_run(own: Path, identity: Mapping[str, object]) -> tuple[Path, list[s
         for notes in (folder / f"{name}.json" for name in (*last, "model")):
             if folder == own or "~" in folder.name or not notes.is_file():
                 continue
-            there = read_facts(notes).get("identity") or {}
+            try:
+                there = read_facts(notes).get("identity") or {}
+            except (OSError, ValueError):              # damaged, or gone by now: it is another run's, and no reason to stop
+                continue
             if there and there.get("seed") == named(identity).get("seed"):
                 found.append((folder, differences(there, named(identity))))
                 break

@@ -87,6 +87,13 @@ def test_a_run_begun_beside_one_under_way_says_what_differs(tmp_path, half, caps
     assert f"begun anew; the run under way in {folder} has algo.k=2 there, 3 here" in capsys.readouterr().err
 
 
+def test_damaged_notes_of_another_run_keep_none_from_beginning(tmp_path, half):
+    pretrained = pretrain.pretrain(six(tmp_path))
+    folder = half(six(tmp_path, k=2), pretrained)
+    (folder / "last-3.json").write_text("{oops")
+    assert experiment.done(six(tmp_path, k=3), pretrained, own=True).cost["updates"] == 6
+
+
 def test_a_checkpoint_of_another_version_is_refused_with_the_difference(tmp_path, half):
     pretrained = pretrain.pretrain(six(tmp_path))
     folder = half(six(tmp_path), pretrained)
