@@ -22,13 +22,13 @@ RUNNING = frozenset({"loss", "sampled_tokens", "scored_tokens", "seconds", "lear
 
 
 class Journal:
-    """Adds lines to a diary. `step` is where the run stands: 0 begins it anew."""
+    """Adds lines to a diary. `step` is where the run stands: 0 begins it anew; `looked` says whether dev was scored there."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, looked: bool = True) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self._latest = path, 0.0
         if path.is_file():
-            length, self._latest = _whole(path, step)
+            length, self._latest = _whole(path, step, looked)
             os.truncate(path, length)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -43,14 +43,16 @@ class Journal:
             raise NotWritten(self.path, error) from error
 
 
-def _whole(path: Path, step: int) -> tuple[int, float]:
-    """Bytes of the diary up to the first line that is broken or later than `step`, and its last time; none for step 0."""
+def _whole(path: Path, step: int, looked: bool) -> tuple[int, float]:
+    """Bytes of the diary up to the first line that is broken or later than `step` (or than its update, where it was not
+    `looked` at), and its last time; none for step 0."""
     length, latest = 0, 0.0
     with path.open("rb") as file:
         for line in file if step else ():
             try:
                 one = json.loads(line)
-                if one["step"] > step or not line.endswith(b"\n"):
+                again = not looked and one["step"] == step and "dev" in one
+                if one["step"] > step or again or not line.endswith(b"\n"):
                     break
                 length, latest = length + len(line), float(one["time"])
             except (ValueError, KeyError, TypeError):

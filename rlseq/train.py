@@ -86,7 +86,8 @@ class Trainer:
         self.saved, self.row = self.cost.updates, 0                      # update of the last checkpoint; of steps left out
         if resume:
             self.load()
-        self.journal = journal.Journal(self.folder / journal.NAME, self.cost.updates) if dist.rank() == 0 else None
+        path, looked = self.folder / journal.NAME, not self.due()
+        self.journal = journal.Journal(path, self.cost.updates, looked) if dist.rank() == 0 else None
         if self.probe is not None and self.probe.begun:
             (self.log if self.cost.updates else self.tell)(0, self.probe.begun)          # what `log` feeds may be new
         dist.like_first([*self.learner.parameters(), *self.learner.buffers()])
@@ -229,7 +230,8 @@ class Trainer:
                                **journal.means(self.heard), **signs})
             self.heard = []
             self.tell(self.cost.updates, signs)
-            self.save()
+            if self.cost.updates > self.saved:                           # else a stop left one here, perhaps the only one
+                self.save()
 
     def choose(self) -> None:
         """Leave the policy with the best weights on dev; the average of the last ones is a candidate. All are kept."""

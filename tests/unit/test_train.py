@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rlseq import algos
+from rlseq import algos, journal
 from rlseq.env import SequenceEnv
 from rlseq.nn.policy import Shape, make_policy
 from rlseq.stopping import Stopped
@@ -220,6 +220,27 @@ def test_a_stop_in_a_step_or_a_look_is_continued_as_if_there_had_been_none(tmp_p
     found, wanted = ([(step, values | timed) for step, values in log] for log in logs[::-1])
     assert found == wanted
     assert [point | timed for point in last.curve] == [point | timed for point in whole.curve]
+
+
+def test_a_look_after_a_stop_writes_over_no_checkpoint_and_is_told_once(tmp_path, monkeypatch):
+    def judge(policy):
+        if stops:
+            raise Stopped(stops.pop())
+        return 0.0
+
+    def killed(*given):
+        raise MemoryError
+    stops = [15]
+    with pytest.raises(Stopped):
+        trainer(tmp_path, judge, updates=6, every=3).run()
+    kept = (tmp_path / "last-3.json").read_bytes()             # there is no other: a write cut short must not cost it
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Trainer, "update", killed)
+        trainer(tmp_path, judge, updates=6, every=3).run()
+    assert (tmp_path / "last-3.json").read_bytes() == kept
+    trainer(tmp_path, judge, updates=6, every=3).run()
+    lines = journal.read(tmp_path / journal.NAME)
+    assert [one["step"] for one in lines if "dev" in one] == [3, 6] and len(lines) == 6 + 2
 
 
 def stopped():
