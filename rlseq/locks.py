@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -81,8 +81,9 @@ def _take(path: Path) -> int | None:
         os.close(handle)                     # its holder removed it between our opening and locking it
         return None
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+    with suppress(OSError):                  # a full disk: who waits learns less, and what is written next says why
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
     return handle
 
 

@@ -107,6 +107,14 @@ def test_a_file_system_without_locks_is_said_and_nobody_waits(tmp_path, capsys, 
     assert "without locks (No locks available)" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_no_reason_not_to_hold_a_lock(tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(locks.os, "pwrite", full)
+    with locks.alone(tmp_path):
+        assert (tmp_path / locks.NAME).is_file() and locks.busy(tmp_path)
+
+
 def test_all_ranks_wait_for_the_lock_of_rank_0(tmp_path, monkeypatch):
     asked, answers = [], iter([False, False, True])
     monkeypatch.setattr(locks, "WAIT", 0.0)
