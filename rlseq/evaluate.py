@@ -84,6 +84,7 @@ def evaluate(policy: Policy, task: Task, split: str, device: torch.device, decod
     or those named, and with the reward. Ranks share the batches, unless answers are sampled; so all of them must call."""
     policy.eval()
     env, decoding = SequenceEnv(task, device), decoding or Decoding()
+    env.looks_late = False                                               # its numbers are fetched at once, the last ones too
     size = max(1, min(size, ROWS // max(1, decoding.beam)))              # wide beams share the memory among fewer problems
     examples, order = _ordered(task, split, limit)
     wanted = {name: one for name, one in task.metrics.items() if metrics is None or name in metrics}

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from rlseq import evaluate as evaluation
 from rlseq import tasks
+from rlseq.env import SequenceEnv
 from rlseq.evaluate import evaluate
 from rlseq.patience import Overdue, in_time, limited
 from rlseq.run import main
@@ -202,6 +204,19 @@ def test_a_metric_that_does_wrong_is_named_with_split_and_example(rows, part):
     task.metrics = {"mine": SimpleNamespace(signature="x", rows=rows, score=lambda total: 0.0)}
     with pytest.raises(ValueError, match=f"^metric mine of task table {part}.* for .*test example 0, answer 1 of 1: 28 -> '"):
         evaluate(policy.float(), task, "test", torch.device("cpu"))
+
+
+def test_an_evaluation_on_a_gpu_does_not_keep_a_reward_that_is_not_finite(monkeypatch):
+    task, _, policy = setting()
+    task.reward = lambda batch, actions, mask: torch.full((len(actions),), torch.nan)
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="reward table .* gave nan for test example 0"):
+        patch.setattr(evaluation, "SequenceEnv", lambda *given: late(SequenceEnv(*given)))
+        evaluate(policy.float(), task, "test", torch.device("cpu"))      # one batch, no other is loaded after it
+
+
+def late(env):
+    env.looks_late = True
+    return env
 
 
 def test_the_trainer_names_the_number_of_a_training_example_and_goes_on_once_the_reward_is_mended(tmp_path):
