@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 import zlib
@@ -40,10 +41,11 @@ def kept(kind: str, told: object, parts: Parts) -> Arrays:
         except (OSError, ValueError, KeyError, TypeError) as error:
             say(f"{folder} is damaged ({error}); it is made again")
             shutil.rmtree(folder, ignore_errors=True)
-    temporary = FOLDER / f".{folder.name}.{os.getpid()}"
+    temporary = FOLDER / f".{folder.name}.{platform.node()}.{os.getpid()}"     # in containers processes have the same numbers
+    shutil.rmtree(temporary, ignore_errors=True)           # of one that was killed and had our number
     try:
         _write(temporary, told, parts())
-        _sweep(folder.name)
+        _sweep(folder.name, temporary)
         os.replace(temporary, folder)
     except OSError as error:
         _withdraw(temporary)
@@ -131,8 +133,8 @@ def _withdraw(temporary: Path) -> None:
         FOLDER.parent.rmdir()
 
 
-def _sweep(name: str) -> None:
+def _sweep(name: str, mine: Path) -> None:
     """Remove what killed processes left of the same arrays."""
     for path in FOLDER.glob(f".{name}.*"):
-        if path.name != f".{name}.{os.getpid()}" and time.time() - path.stat().st_mtime > STALE:
+        if path != mine and time.time() - path.stat().st_mtime > STALE:
             shutil.rmtree(path, ignore_errors=True)

@@ -120,6 +120,26 @@ def test_two_processes_that_make_the_same_agree(capsys):
     assert maker.made == 1 and capsys.readouterr().err == ""
 
 
+def test_processes_of_one_number_on_two_machines_do_not_meet(monkeypatch, capsys):
+    class There(Maker):
+        def __call__(self):
+            if not self.made:
+                with monkeypatch.context() as patch:
+                    patch.setattr(module.platform, "node", lambda: "there")
+                    same(kept("things", "a", Maker()))
+            yield from super().__call__()
+    same(kept("things", "a", There()))
+    assert [one.name for one in module.FOLDER.iterdir()] == [folder().name] and capsys.readouterr().err == ""
+
+
+def test_what_a_killed_process_of_our_number_left_is_in_nobodys_way(monkeypatch, capsys):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_withdraw", lambda temporary: None)
+        kept("things", "a", Maker(KeyboardInterrupt()))
+    same(kept("things", "a", Maker()))
+    assert [one.name for one in module.FOLDER.iterdir()] == [folder().name] and capsys.readouterr().err == ""
+
+
 def test_what_a_killed_process_left_is_swept_up_after_a_day():
     kept("things", "a", Maker())
     left = module.FOLDER / f".{folder().name}.1"
