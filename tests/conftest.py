@@ -1,6 +1,10 @@
 """Fixtures of all tests: answers that are dictated to the sampler."""
 
+import os
 import sys
+
+if "PYTEST_XDIST_WORKER" in os.environ:                           # side by side, threads would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
