@@ -187,24 +187,24 @@ def _cuts(env: SequenceEnv) -> list[tuple[int, int]]:
 def _in_turn(env: SequenceEnv, own: list[tuple[int, int]], answer: Callable[[int, SequenceEnv], Answers]) -> list[Answers]:
     """answer(number of the part, its environment) of one part after the other, each by the random numbers that it would get
     beside the others; the generator is left as that would leave it."""
-    begun, ends, found = _generator(env), [], []
+    begun, ends, found = generator(env), [], []
     for i, (start, stop) in enumerate(own):
         part = env.part(start, stop)
-        _set_generator(env, begun)
+        set_generator(env, begun)
         with in_parts(1), dist.sharing(dist.own(len(env.batch)).part(start, stop)):
             found.append(answer(i, part))
-        ends.append((part.steps, i, _generator(env)))
+        ends.append((part.steps, i, generator(env)))
         env.spent = part.spent
-    _set_generator(env, max(ends)[2])
+    set_generator(env, max(ends)[2])
     return found
 
 
-def _generator(env: SequenceEnv) -> Tensor:
+def generator(env: SequenceEnv) -> Tensor:
     """The state of the generator that draws on the environment's device."""
     return torch.cuda.get_rng_state(env.device) if env.device.type == "cuda" else torch.get_rng_state()
 
 
-def _set_generator(env: SequenceEnv, state: Tensor) -> None:
+def set_generator(env: SequenceEnv, state: Tensor) -> None:
     if env.device.type == "cuda":
         torch.cuda.set_rng_state(state, env.device)
     else:

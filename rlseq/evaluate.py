@@ -13,11 +13,13 @@ import torch
 from . import dist
 from .algos.base import reference
 from .build import Within
-from .decode import beam, check_sampling, greedy, sample
+from .decode import beam, check_sampling, generator, greedy, sample, set_generator
 from .env import SequenceEnv
 from .nn.policy import Policy
+from .parts import fitted, in_parts
 from .printable import printable
 from .task import Mean, Metric, Task
+from .types import Rollout, Scores
 from .worth import Asked
 
 WIDEST = 4096                      # beam that makes sense at all
@@ -88,13 +90,22 @@ def evaluate(policy: Policy, task: Task, split: str, device: torch.device, decod
     size = max(1, min(size, ROWS // max(1, decoding.beam)))              # wide beams share the memory among fewer problems
     examples, order = _ordered(task, split, limit)
     wanted = {name: one for name, one in task.metrics.items() if metrics is None or name in metrics}
+    parts = 1
 
     def answered(start: int) -> tuple[dict[str, np.ndarray], list[tuple[int, dict[str, object]]]]:
         """Statistics of one batch, and the answers of it that are shown, numbered."""
+        nonlocal parts
         part = {i: examples[i] for i in order[start:start + size]}
         env.whence = partial(_standing, split, part)
         env.load(task.collate(list(part.values())))
-        rollout = decoding(policy, env)
+        begun = generator(env) if decoding.temperature else None
+
+        def attempt(number: int) -> Rollout:
+            if begun is not None:
+                set_generator(env, begun)                                # what ran out of memory drew already
+            with in_parts(number):
+                return decoding(policy, env)
+        rollout, parts = fitted(attempt, parts, len(part), f"{split}, answering")
         asked = Asked(task, env.batch, rollout.actions, rollout.mask, env.whence)
         found = {name: asked.statistics(name, metric) for name, metric in wanted.items()}
         reward = rollout.reward.sum(1).double().cpu().numpy()
@@ -129,11 +140,18 @@ def reference_nll(policy: Policy, task: Task, split: str, device: torch.device, 
     policy.eval()
     env = SequenceEnv(task, device)
     examples, order = _ordered(task, split, limit)
+    parts = 1
 
     def scored(start: int) -> np.ndarray:
+        nonlocal parts
         env.load(task.collate([examples[i] for i in order[start:start + size]]))
         gold = reference(env)
-        return torch.stack([-(policy.score(gold).logp * gold.mask).sum(1).double(), gold.mask.sum(1).double()], 1).cpu().numpy()
+
+        def attempt(number: int) -> Scores:
+            with in_parts(number):
+                return policy.score(gold)
+        scores, parts = fitted(attempt, parts, len(gold.batch), f"{split}, scoring references")
+        return torch.stack([-(scores.logp * gold.mask).sum(1).double(), gold.mask.sum(1).double()], 1).cpu().numpy()
     return np.concatenate(dist.each(range(0, len(order), size), scored))[np.argsort(np.array(order))]
 
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from rlseq import dist
+from rlseq.evaluate import Decoding, evaluate, reference_nll
 from tests.laws.test_ranks import CASES, alike, exact, kept, titled
 from tests.ranks import together
+from tests.toys import setting
 
 
 @pytest.mark.parametrize("case", CASES, ids=titled)
@@ -64,6 +66,22 @@ def test_a_collection_that_ran_out_leaves_no_trace(tmp_path):
     again = exact(("reinforce", {}), tmp_path / "3", [])
     again.run()
     assert again.parts == one.parts == 4, "a run that resumes does not try in vain what did not fit"
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), Decoding(beam=2), Decoding(temperature=1.0)], ids=str)
+def test_an_evaluation_that_ran_out_of_memory_finds_the_same(decoding, capsys):
+    found = []
+    for most in (99, 2):
+        task, _, policy = setting()
+        failed = short_of_memory(policy.encoder, most, lambda: True)
+        torch.manual_seed(0)
+        one = evaluate(policy, task, "test", torch.device("cpu"), decoding)
+        found.append((one.rows | {"nll": reference_nll(policy, task, "test", torch.device("cpu"))}, torch.rand(1)))
+    assert set(found[0][0]) == set(found[1][0]) and torch.equal(found[0][1], found[1][1]), "nor are other numbers drawn later"
+    for name, rows in found[0][0].items():
+        assert rows == pytest.approx(found[1][0][name], abs=1e-9), name
+    said = capsys.readouterr().err
+    assert failed == [4, 4] and "test, answering: out of memory" in said and "test, scoring references: out of memory" in said
 
 
 def test_without_memory_for_a_single_problem_the_run_ends_in_one_line(tmp_path):
