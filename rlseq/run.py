@@ -150,7 +150,7 @@ def continues() -> str:
         return "the same command continues"
     words = [one for one in words if one != "resume=never"]     # that would begin anew
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        ranks = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"]]
+        ranks = ["torchrun", "--standalone", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"]]
         words = [*ranks, *words[words.index("rlseq.run") - 1:]]
     return f"this continues: {shlex.join(words)}"
 

@@ -143,4 +143,4 @@ def test_what_continues_is_the_command_itself_quoted_for_the_shell(monkeypatch):
     assert continues() == """this continues: python -m rlseq.run task=sort 'results='"'"'my results'"'"''"""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert continues().startswith("this continues: torchrun --nproc-per-node 2 -m rlseq.run task=sort ")
+    assert continues().startswith("this continues: torchrun --standalone --nproc-per-node 2 -m rlseq.run task=sort ")
