@@ -108,6 +108,8 @@ def least_gain(setup: Setup, pretrained: Pretrained, mle: results.Result | None,
     """What gain a sweep over so many seeds can see on the headline split, and below it what that assumes."""
     split, metric = setup.tests[0], next(iter(setup.task.metrics))
     score, rows = measure(setup.task, metric).score, pretrained.before[split].rows[metric]
+    if stats.detectable(rows, score) < 1e-9:
+        return f"every resample of {split} has the pretrained policy at the same {metric}: what gain it shows is not known yet"
     alike, how = ALIKE, "assumed"
     if mle is not None and mle.rows[f"after/{split}/{metric}"].shape == rows.shape:
         measured = stats.correlation(rows, mle.rows[f"after/{split}/{metric}"], score)
