@@ -76,8 +76,8 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
             found.words.append(getattr(found, flag))
             setattr(found, flag, str(CHECKPOINTS))
     if found.name not in REPLICATIONS:
-        raise KeyError(f"no replication {printable(repr(found.name))}{nearest(found.name, list(REPLICATIONS))}; there are: "
-                       f"{', '.join(REPLICATIONS)}")
+        unknown = f"no replication {printable(repr(found.name))}{nearest(found.name, list(REPLICATIONS))}"
+        raise KeyError(f"{unknown if found.name else 'name one'}; there are: {', '.join(REPLICATIONS)}")
     if found.from_checkpoint and found.keep:
         raise ValueError("--keep copies what was trained, --from-checkpoint trains nothing; give one of them")
     return found

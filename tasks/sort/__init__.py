@@ -168,7 +168,7 @@ class Task(Base):
         words = line.replace(",", " ").split()
         wrong = [word for word in words if not (word.isascii() and word.isdigit() and int(word) < self.high)]
         if wrong or not words:
-            said = f"{wrong[0]!r} is none" if wrong else "the line is empty"
+            said = f"{wrong[0]!r} is no such number" if wrong else "the line is empty"
             raise ValueError(f"{said}: give integers from 0 to {self.high - 1}, parted by blanks or commas")
         return Example(tuple(map(int, words)))
 
