@@ -135,9 +135,9 @@ def done(setup: Setup, pretrained: Pretrained, own: bool = False, weights: bool 
     folder = checkpoint_folder(setup, pretrained.hash)
 
     def written() -> results.Result | None:
-        taken = not own and (not weights or (folder / "model.json").is_file())
-        return finished(setup, pretrained.hash) if taken else None
-    found = dist.told(written() if dist.rank() == 0 else None)      # another job may write it while one rank has looked
+        looked = dist.rank() == 0 and not own and (not weights or (folder / "model.json").is_file())
+        return dist.told(finished(setup, pretrained.hash) if looked else None)     # ranks may see a new file at other times
+    found = written()
     if found is None:
         anew = setup.config["resume"] == "never" and (own or under_way(folder))
         with working_in(folder, setup, finetuning(setup, pretrained.hash), anew):
@@ -182,7 +182,7 @@ def trained(setup: Setup, pretrained: Pretrained, policy: Policy, folder: Path, 
                       judge(setup, setup.finetune), folder, setup.config["precision"], tracker.follow,
                       probe=Probe(setup.task, setup.device), identity=named(finetuning(setup, pretrained.hash)),
                       accumulate=setup.config["accumulate"], shard=setup.config["shard"])
-    if not (folder / "model.json").is_file():
+    if dist.told(not (folder / "model.json").is_file()):
         trainer.run()
         keep(setup, trainer, folder, candidates=True)
         return trainer, revision()

@@ -50,7 +50,7 @@ def pretrain(setup: Setup) -> Pretrained:
         identity = folder.name.rpartition("-")[2]
         if dist.told(not (folder / "model.json").is_file() or bool(left_numbered(folder, "last"))):
             with working_in(folder, setup, pretraining(setup), config["resume"] == "never" and under_way(folder)):
-                if not (folder / "model.json").is_file():         # another job may have made it meanwhile
+                if dist.told(not (folder / "model.json").is_file()):               # another job may have made it meanwhile
                     _pretrain(setup, folder)
                 elif dist.rank() == 0:
                     drop_numbered(folder, "last")                 # a run killed at its very end left them

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlseq import dist, shards
+from rlseq import dist, experiment, pretrain, shards
 from rlseq.env import SequenceEnv
 from rlseq.evaluate import evaluate, reference_nll
 from rlseq.nn.policy import Shape, make_policy
@@ -24,6 +24,7 @@ from rlseq.train import Stage, Trainer
 from tests.laws.test_training import NAMES, carried, trainer
 from tests.ranks import together
 from tests.toys import TINY, Table, algorithm_of, task_for, tiny_policy
+from tests.unit.test_locks import tiny
 
 LSTM = {"encoder": "lstm", "decoder": "lstm"}
 CLOSE = 1e-7
@@ -153,6 +154,21 @@ def evaluate_all(folder):
     nll = reference_nll(policy, task, "train", torch.device("cpu"), size=5)
     torch.save({"rows": found.rows["reward"].tolist(), "nll": nll.tolist(), "shown": found.shown, "scores": found.scores},
                Path(folder) / f"{dist.world()}-{dist.rank()}.pt")
+
+
+def finished_unseen(folder):
+    """A finished run again, on ranks of which the second first sees its checkpoint late, as over a network."""
+    is_file, blind = Path.is_file, [one for one in (folder / "runs" / "sort").rglob("model.json") if dist.rank() == 1]
+    Path.is_file = lambda path: is_file(path) and not (path in blind and not blind.remove(path))
+    Trainer.run = None                                                   # nothing is trained, by none
+    setup = tiny(folder)
+    assert experiment.done(setup, pretrain.pretrain(setup), own=True).cost["updates"] == 3 and not blind
+
+
+def test_a_rank_that_sees_a_finished_checkpoint_late_does_as_the_first(tmp_path):
+    setup = tiny(tmp_path)
+    experiment.done(setup, pretrain.pretrain(setup), own=True)
+    together(2, finished_unseen, tmp_path)
 
 
 def test_evaluation_shared_by_ranks_is_the_same_to_the_last_bit_on_each(tmp_path):
