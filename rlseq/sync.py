@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,9 +65,10 @@ def synced(path: Path, run: record.Record, uri: str) -> str:
     if run.status == "RUNNING":                # nobody runs it: it was killed, without a word
         run = run.ending("KILLED", int((home / journal.NAME if current else path).stat().st_mtime * 1000))
     delivery = Delivery(home, uri, thorough=True)
-    delivery.bring(run, diary=current)
-    if plain(uri) == run.uri:
-        record.write(path, replace(run, run_id=delivery.run_id))
+    with locks.alone(home) if current else nullcontext():      # a run that resumes meanwhile waits: it would bring the same
+        delivery.bring(run, diary=current)
+        if plain(uri) == run.uri:
+            record.write(path, replace(run, run_id=delivery.run_id))
     new = delivery.values or delivery.files
     added = f"{delivery.values} values and {delivery.files} files added to" if new else "all is in"
     lost = f"; {', '.join(sorted(delivery.missing))} lies there no more" if delivery.missing else ""
