@@ -17,7 +17,8 @@ import pytest
 from rlseq import journal
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.skipif(not os.environ.get("RLSEQ_LOAD"),
+                                reason="takes minutes; RLSEQ_LOAD=1 python -m pytest tests/gates/test_mlflow.py")
 
 
 def started(folder, *words):
