@@ -66,7 +66,7 @@ VINYALS = Replication(
     seeds=5,
     notes=("accuracy is the paper's: two answers are one if they are one polygon. Both draw points evenly from the unit square",
            "theirs: one layer of LSTM with 512 units, a million samples, plain SGD (recalled); ours: Transformers, Adam, "
-           "points seen through plane waves (task.features=fourier), new ones in each batch: 4500 of 128 and 200 of 64",
+           "points seen through plane waves (task.features=fourier), new ones in each batch: 3000 of 128 and 200 of 64",
            "the paper averages areas over simple polygons alone; our area counts the others as 0"),
 )
 
