@@ -33,14 +33,15 @@ class SignalGain:
     each: dict[str, Gain]
 
 
-def signal_gain(judge: Judge, entry: Entry, metric: str | None = None) -> SignalGain | None:
-    """The signal gain of a fine-tuned algorithm on the headline split; None for MLE, for controls and where MLE continued
-    is the only one: the difference to it says what the reward and all else did together.
+def signal_gain(judge: Judge, entry: Entry, metric: str | None = None, split: str | None = None) -> SignalGain | None:
+    """The signal gain of a fine-tuned algorithm on a split, by default the headline; None for MLE, for controls and where
+    MLE continued is the only one: the difference to it says what the reward and all else did together.
 
     The rule of the strongest control is `stats.over_strongest`: found anew in every resample, so that an interval above
-    0 says that each control is beaten. For a metric where less is better a gain is a fall.
+    0 says that each control is beaten. For a metric where less is better a gain is a fall. Samples, and so the control by
+    temperature, are of the headline alone.
     """
-    split, metric = judge.group.tests[0], metric or judge.group.metrics[0]
+    split, metric = split or judge.group.tests[0], metric or judge.group.metrics[0]
     score = judge.score(metric)
     if score is None or entry.stage == "before" or entry.control or entry.algo == BASELINE:
         return None

@@ -128,7 +128,22 @@ def _markdown(judge: Judge) -> list[str]:
                   "|---|---|" + "--:|" * len(others)]
         lines += [_row([markdown(entry.label), markdown(entry.policy),
                         *(said(judge.interval(entry, *one), digits(one[1])) for one in others)]) for entry in group.entries]
-    return lines + [f"\n{markdown(note)}" for note in notes(judge)]
+    return lines + _elsewhere(judge) + [f"\n{markdown(note)}" for note in notes(judge)]
+
+
+def _elsewhere(judge: Judge) -> list[str]:
+    """Signal gains on the other test splits, where an entry has any."""
+    group = judge.group
+    told = [(entry, [signal_gain(judge, entry, split=split) for split in group.tests[1:]]) for entry in group.entries]
+    told = [(entry, found) for entry, found in told if any(found)]
+    if not told:
+        return []
+    metric = group.metrics[0]
+    return ["", _row(["signal gain elsewhere", "policy", *(markdown(f"{metric} ({split})") for split in group.tests[1:])]),
+            "|---|---|" + "--:|" * (len(group.tests) - 1),
+            *(_row([markdown(entry.label), markdown(entry.policy), *map(said_signal, found)]) for entry, found in told),
+            "", "Elsewhere than on the headline split no control is sampled, and intervals are not corrected for the number of "
+            "splits."]
 
 
 def _crossed(table: CrossTable) -> list[str]:

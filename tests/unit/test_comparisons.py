@@ -68,6 +68,26 @@ def test_samples_are_compared_with_samples_at_the_matching_temperature():
     assert found.over == "temperature" and found.gain.gain == pytest.approx(1.0) and not found.gain.separates
 
 
+def elsewhere(one, right):
+    """The same run, also scored on a split `far`, where so many of the problems are right."""
+    accuracy = {**one.headline["metrics"]["accuracy"], "score": 100 * right / N}
+    return replace(one, tests=[*one.tests, "far"], before={**one.before, "far": one.before["test"]},
+                   after={**one.after, "far": {**one.after["test"], "metrics": {"accuracy": accuracy}}},
+                   rows={**one.rows, "before/far/accuracy": one.rows["before/test/accuracy"],
+                         "after/far/accuracy": hits(right)})
+
+
+def test_each_split_has_a_signal_gain_of_its_own():
+    judge, entries = judged(elsewhere(run("reinforce", right=150), 90), elsewhere(run("mle", right=120), 60),
+                            elsewhere(control("constant", 140), 50))
+    # 90 - 60 of 200 are 15 points over MLE, which is the stronger there; 150 - 140 are 5 over the constant on the headline
+    far = signal_gain(judge, entries["reinforce"], split="far")
+    assert (far.over, far.gain.gain) == ("mle", pytest.approx(15.0))
+    assert signal_gain(judge, entries["reinforce"]).over == "constant"
+    said = leaderboard([judge]).split("signal gain elsewhere")[1]
+    assert re.search(r"^ \| policy \| accuracy \(far\) \|\n.*\n\| reinforce \| pointer \| \+15\.00 .* over MLE", said)
+
+
 def falling(one):
     """The same run, of a metric where less is better."""
     after = {"test": {**one.after["test"], "metrics": {"accuracy": {**one.headline["metrics"]["accuracy"], "lower": True}}}}
