@@ -69,6 +69,8 @@ def checked(arguments: list[str]) -> list[str]:
         name, value = found["name"], found["value"]
         if name in APPLIED:
             raise KeyError(f"{name} is not chosen by hand: task, algo, experiment and plan choose it; override its options")
+        if name == "sweep":
+            raise KeyError(f"{argument} is no option of a run; python -m rlseq.tune {value or 'NAME'} runs such a sweep")
         if name in LITERAL and not value.startswith(("'", '"')) and value != "null":
             argument = f"{name}={json.dumps(value, ensure_ascii=False)}"
         if name in GROUPS:

@@ -68,8 +68,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
-    """Build all parts of a configuration; raises ValueError or KeyError, one line, before anything is written."""
+def check(config: dict[str, object], names: Mapping[str, str], tested: bool = True, made: Task | None = None) -> Setup:
+    """Build all parts of a configuration; raises ValueError or KeyError, one line, before anything is written.
+
+    Unless it is `tested` it has no test splits, and none is looked at. `made` is its task where it was made before.
+    """
     _check_keys(config, KEYS)
     for group, known in GROUPS.items():
         _check_keys(config[group], known, group)
@@ -89,7 +92,7 @@ def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
                          f"take a policy with one of: {', '.join(heads)}")
     if options.get("head", shape.head) != shape.head:
         raise ValueError(f"task.head={shown(options['head'])} must be policy.head={shape.head}; leave task.head out")
-    task = tasks.make(name, options)
+    task = made or tasks.make(name, options)
     results.check_name(task.name)
     finetune = build(Stage, plan["finetune"], "plan.finetune")
     if finetune.label_smoothing:
@@ -97,7 +100,7 @@ def check(config: dict[str, object], names: Mapping[str, str]) -> Setup:
     pretrain, decoding = build(Stage, plan["pretrain"], "plan.pretrain"), build(Decoding, config["decode"], "decode")
     algorithm = algos.make(config["algo"])
     algorithm.suits(task)
-    tests = splits(task, [config["tests"]] if isinstance(config["tests"], str) else config["tests"])
+    tests = splits(task, [config["tests"]] if isinstance(config["tests"], str) else config["tests"]) if tested else []
     for split in ("train", "dev", *tests):                               # last, for it may read for long
         if not len(task.examples(split)):
             raise ValueError(f"split {split} of task {name} is empty; look at task.data and task.path")

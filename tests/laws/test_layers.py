@@ -20,8 +20,9 @@ FLOORS = (                                             # a folder stands for all
      "train", "exact"},
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
      "report_figures", "report_explorer", "report_html", "pictures", "setup", "identity",
-     "pretrain", "controls", "variants", "comparisons", "experiment", "explorer", "published"},
-    {"run", "replicate", "report", "predict", "doctor", "sync", "lab", "__main__"},   # the commands
+     "pretrain", "controls", "variants", "comparisons", "experiment", "explorer", "published", "tune_table"},
+    {"run", "replicate", "report", "predict", "doctor", "sync", "tune", "tune_file", "tune_run", "lab",
+     "__main__"},                                      # the commands
 )
 APART = {"task": {"nn"}, "tasks": {"nn"}, "nn": {"task", "tasks"}}         # on one floor, but never each other
 FOR_TASKS = FLOORS[0] | FLOORS[1] | {"task"}           # what the folders of tasks/ may see
