@@ -105,7 +105,22 @@ def ours(found: Replication, recipe: Recipe, wanted: argparse.Namespace) -> list
         print(f"\n{recipe.name}, seed {seed} ({number + 1} of {len(seeds)})")
         done, setup = result(arranged, Path(wanted.keep) / recipe.name if wanted.keep and not number else None)
         results += done
+    for line in older(found, results):
+        print(line)
     return columns(found, results, setup)
+
+
+def older(found: Replication, results: Sequence[Result]) -> list[str]:
+    """A line for every result that was written before a metric of the table was there, and what to do about it."""
+    lines = []
+    for one in results:
+        lacks = [row.metric for row in found.rows
+                 if row.split in one.after and row.metric not in one.after[row.split]["metrics"]]
+        if lacks:
+            place = f"{one.task}-v{one.task_version}/{one.policy}/{one.algo}/{one.seed}*.json"
+            lines.append(f"older       the result of {one.algo}, seed {one.seed}, lacks {', '.join(lacks)}: move {place} away "
+                         "and give the command again; nothing that lies in runs is trained anew")
+    return lines
 
 
 def result(arranged: Arranged, kept: Path | None) -> tuple[list[Result], Setup]:

@@ -27,18 +27,27 @@ def rouge_l_ids(hypothesis: Tensor, mask: Tensor, references: Tensor, references
     hypothesis, mask: [N, T]; references, references_mask: [B, G, R], row n answers problem n // (N / B); all padded at
     the end. Masks are True where a token counts: no STOP. Result: [N] float64, 0 for an empty answer or no reference.
     """
-    overlap = longest_common(hypothesis, mask, references, references_mask)
-    return _best_f1(overlap, mask.sum(1), references_mask.sum(2))
+    return _best_f1(*counts("rougeL", hypothesis, mask, references, references_mask))
 
 
 def rouge_n_ids(hypothesis: Tensor, mask: Tensor, references: Tensor, references_mask: Tensor, n: int) -> Tensor:
     """F1 of the n-grams, each counted as often as both sides have it (Lin 2004, section 2); shapes as `rouge_l_ids`."""
     assert n >= 1, n
+    return _best_f1(*counts(f"rouge{n}", hypothesis, mask, references, references_mask))
+
+
+def counts(kind: str, hypothesis: Tensor, mask: Tensor, references: Tensor,
+           references_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What F1 is made of: tokens or n-grams in common [N, G], of the answers [N], of the references [B, G]; shapes as
+    `rouge_l_ids`."""
+    if kind == "rougeL":
+        return longest_common(hypothesis, mask, references, references_mask), mask.sum(1), references_mask.sum(2)
+    n = int(kind[5:])
     several, k = references.shape[1], len(hypothesis) // max(len(references), 1)
     ours = (one.repeat_interleave(several, 0) for one in (hypothesis, mask))
     theirs = (one.repeat_interleave(k, 0).flatten(0, 1)[:, None] for one in (references, references_mask))
     overlap = common_ngrams(*ours, *theirs, n)[:, n - 1].view(len(hypothesis), several)
-    return _best_f1(overlap, *((one - n + 1).clamp(min=0) for one in (mask.sum(1), references_mask.sum(2))))
+    return overlap, *((one - n + 1).clamp(min=0) for one in (mask.sum(1), references_mask.sum(2)))
 
 
 def _best_f1(overlap: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
@@ -64,23 +73,43 @@ def _tokens(text: str, stemmer: bool) -> tuple[str, ...]:
     return tuple(_tokenizer(stemmer).tokenize(text))
 
 
+@lru_cache(maxsize=100_000)
+def _stem(word: str) -> str:
+    return "".join(_tokenizer(True).tokenize(word))
+
+
+def stems(text: str) -> list[str]:
+    """The words of a text as rouge_score stems them (NLTK's Porter stemmer, words of four letters or more), in a tenth of its
+    time: every word is stemmed once."""
+    return [stem for word in _tokenizer(False).tokenize(text) if (stem := _stem(word))]
+
+
+def sides(texts: Sequence[str], references: Sequence[Sequence[str]], cut: Callable[[str], Sequence[str]],
+          cut_reference: Callable[[str], Sequence[str]]) -> list[Tensor]:
+    """N texts [N, T] and the references of their B problems [B, G, R] as ids of words, each with its mask: what `counts` takes.
+
+    A problem with fewer references than others has empty ones besides.
+    """
+    ids: dict[str, int] = {}
+    answers, mask = pad([[ids.setdefault(one, len(ids)) for one in cut(text)] for text in texts])
+    several = max(map(len, references), default=0)
+    filled = [[*one, *[""] * (several - len(one))] for one in references]
+    known, known_mask = pad([[ids.setdefault(one, len(ids)) for one in cut_reference(text)] for one in filled for text in one])
+    shape = (len(references), several, known.shape[1])
+    return [answers, mask, known.view(shape), known_mask.view(shape)]
+
+
 def rouge_rows(texts: Sequence[str], references: Sequence[Sequence[str]], kinds: Sequence[Kind] = ("rougeL",),
                stemmer: bool = False, device: torch.device | str = "cpu") -> Tensor:
     """[N] float64 F1 of N texts with the best of their problem's references, mean over kinds; `rouge` but batched.
 
     `references` has B entries of any number of texts; text n answers problem n // (N / B). Words are cut by
-    rouge_score's own tokenizer (lower case, split at all but a-z and 0-9); references are cut once and kept.
+    rouge_score's own tokenizer (lower case, split at all but a-z and 0-9); references are cut once and kept. An empty
+    reference earns 0.
     """
-    ids: dict[str, int] = {}
-    cut = _tokenizer(stemmer).tokenize
-    answers, mask = pad([[ids.setdefault(one, len(ids)) for one in cut(text)] for text in texts])
-    several = max(map(len, references), default=0)
-    filled = [[*one, *[""] * (several - len(one))] for one in references]               # an empty reference earns 0
-    known, known_mask = pad([[ids.setdefault(one, len(ids)) for one in _tokens(text, stemmer)]
-                             for one in filled for text in one])
-    shape = (len(references), several, known.shape[1])
-    sides = [one.to(device) for one in (answers, mask, known.view(shape), known_mask.view(shape))]
-    scores = [rouge_l_ids(*sides) if kind == "rougeL" else rouge_n_ids(*sides, int(kind[5:])) for kind in kinds]
+    both = [one.to(device) for one in sides(texts, references, _tokenizer(stemmer).tokenize,
+                                            lambda text: _tokens(text, stemmer))]
+    scores = [rouge_l_ids(*both) if kind == "rougeL" else rouge_n_ids(*both, int(kind[5:])) for kind in kinds]
     return torch.stack(scores).mean(0)
 
 

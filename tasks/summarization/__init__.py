@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlseq import task
 from rlseq.build import Seed, Within
+from rlseq.rewards.paper_rouge import PaperRouge
 from rlseq.rewards.rouge import KINDS, Rouge, rouge_rows
 from rlseq.rewards.text import Bleu, Chrf, Exact, Ter, references_of, sentence_worth
 from rlseq.say import say
@@ -70,6 +71,8 @@ class Task(task.Task):
         self.kinds = KINDS if reward == "mix" else (reward,)                 # of ROUGE, or another name
         self.metrics = {kind: Rouge(kind, self.decode) for kind in KINDS} | {
             "bleu": Bleu(self.decode), "chrf": Chrf(self.decode), "ter": Ter(self.decode), "exact": Exact(self.decode)}
+        if data == "dialogsum":                          # as papers on it count: to be held against their numbers alone
+            self.metrics |= {f"paper_{kind}": PaperRouge(kind, self.decode) for kind in KINDS}
         self._encoded: dict[Example, Encoded] = {}
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from rlseq import experiment, tasks
 from rlseq.published import REPLICATIONS, Recipe, Replication, Row, Source
 from rlseq.replicate import LARGEST, command, keep, main, options, seeds_of
 from rlseq.run import read
+from rlseq.train import Trainer
 from tests.unit.test_predict import write as write_checkpoint_of
 
 TINY = ["plan=smoke", "tracking=none", "policy.width=16", "tests=[test-15]"]
@@ -58,6 +60,24 @@ def test_what_was_run_before_is_found(printed, monkeypatch, capsys):
     assert "taken from" in said and shown(said, "to 15") == shown(printed[1], "to 15")
 
 
+def test_a_result_older_than_a_metric_is_named_and_is_made_again_without_training(printed, monkeypatch, capsys):
+    home, said = printed
+    monkeypatch.chdir(home)
+    monkeypatch.setitem(REPLICATIONS, "small", replace(SMALL, rows=(*SMALL.rows, Row("new", "test-15", "news"))))
+    assert main(["small", *TINY]) == 0
+    found = capsys.readouterr().out
+    for seed in (0, 1):
+        assert f"the result of reinforce, seed {seed}, lacks news: move sort-v0/pointer/reinforce/{seed}*.json away" in found
+    assert shown(found, "new") == ["-", "-", "-"] and shown(found, "to 15") == shown(said, "to 15")
+    monkeypatch.setitem(REPLICATIONS, "small", SMALL)
+    monkeypatch.setattr(Trainer, "run", lambda trainer: pytest.fail("what lies in runs is not trained anew"))
+    (home / "runs/smoke/sort-v0/pointer/reinforce/1.json").rename(home / "away.json")
+    assert main(["small", *TINY]) == 0
+    found = capsys.readouterr().out
+    assert shown(found, "to 15") == shown(said, "to 15") and "lacks" not in found
+    assert (home / "runs/smoke/sort-v0/pointer/reinforce/1.json").is_file()
+
+
 def test_a_kept_checkpoint_scores_as_its_run_did_and_says_no_paths(printed, monkeypatch, capsys):
     home = printed[0]
     monkeypatch.chdir(home)
@@ -92,6 +112,7 @@ def test_a_checkpoint_that_is_too_large_is_not_kept(tmp_path):
 @pytest.mark.parametrize(("words", "part"), [
     (["vinyals2015.tabel1"], "did you mean 'vinyals2015.table1'"), ([], "there are: vinyals2015.table1"),
     (["vinyals2015.table1", "sed=3"], "did you mean 'seed'"), (["multi30k.tiny"], "task.path=FOLDER"),
+    (["chen2021.dialogsum"], "needs task.path: the folder"), (["dialogsum"], "chen2021.dialogsum"),
     (["multi30k.tiny", "--from-checkpoint"], "leave --from-checkpoint out"), (["order_matters.table1", "--beep"], "--help"),
     (["order_matters.table1", "--keep", "--from-checkpoint"], "give one of them"), (["multi30k.tiny", "seed="], "seed"),
     (["vinyals2015.table1", "task=hul"], "did you mean 'hull'"), (["order_matters.table1", "seed=range(0"], "seed"),
@@ -102,6 +123,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, part, monkeypatc
     errors = capsys.readouterr().err
     assert len(errors.strip().splitlines()) == 1 and errors.startswith("rlseq: ") and part in errors, errors
     assert not list(tmp_path.iterdir()), "nothing may be half-written"
+
+
+@pytest.mark.parametrize(("name", "task", "part"), [("multi30k.tiny", "translation", "task.path=FOLDER"),
+                                                    ("chen2021.dialogsum", "summarization", "needs task.path: the folder")])
+def test_a_kept_checkpoint_asks_for_the_texts_that_are_not_passed_on(tmp_path, name, task, part, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint_of(tmp_path / "results/checkpoints" / REPLICATIONS[name].recipes[0].name, task)
+    assert main([name, "--from-checkpoint", "tracking=none"]) == 2
+    errors = capsys.readouterr().err
+    assert len(errors.strip().splitlines()) == 1 and part in errors, errors
 
 
 def test_overrides_take_the_place_of_the_recipes():
@@ -118,7 +149,8 @@ def test_numbers_stand_in_rows_that_ours_has(name, tmp_path):
     labels = [row.label for row in found.rows]
     assert len(set(labels)) == len(labels) and all(set(one.numbers) <= set(labels) for one in found.sources)
     for recipe in found.recipes:
-        config, names, beside = read([*recipe.words, f"task.path={tmp_path}"] if name.startswith("multi30k") else recipe.words)
+        texts = any(one.startswith("experiment=") for one in recipe.words)
+        config, names, beside = read([*recipe.words, f"task.path={tmp_path}"] if texts else recipe.words)
         assert names["algo"] == "reinforce" and list(beside) == ["mle"] and config["results"] == "results"
         options = {key: value for key, value in config["task"].items() if key != "name"}
         (tmp_path / "test2017.en").touch()
@@ -126,3 +158,12 @@ def test_numbers_stand_in_rows_that_ours_has(name, tmp_path):
         task = tasks.make(config["task"]["name"], options)
         for row in found.rows:
             assert (row.split in task.tests and row.metric in task.metrics) or row.split == row.metric == "", row
+
+
+def test_the_recipes_of_texts_are_for_two_cores():
+    for name in ("multi30k.tiny", "multi30k.tutorial", "chen2021.dialogsum"):
+        for recipe in REPLICATIONS[name].recipes:
+            config, names, _ = read([*recipe.words, "task.path=FOLDER"])
+            assert names["plan"] == "default" and config["plan"]["pretrain"]["updates"] <= 6000, "what the notes say"
+    config, *_ = read([*REPLICATIONS["multi30k.tiny"].recipes[0].words, "task.path=FOLDER"])
+    assert config["plan"]["pretrain"]["batch_tokens"] == 4096 and config["policy"]["dropout"] == 0.2

@@ -8,6 +8,7 @@ import pytest
 import torch
 from rouge_score import rouge_scorer
 
+from rlseq.rewards.paper_rouge import paper_rouge
 from rlseq.rewards.text import sentence_worth
 from rlseq.tasks import make
 from rlseq.tasks.summarization import data, docstrings
@@ -265,6 +266,23 @@ def test_dialogsum_leaves_out_of_train_what_others_hold_and_says_so(tmp_path, ca
     found = data.dialogsum(tmp_path)
     assert "2 training texts equal one of 1 in dev or test and are left out" in capsys.readouterr().err
     assert list(found.splits["train"]) == [Example("B", ("y",))] and found.splits["test"][0].references == ("1", "2", "3")
+
+
+def test_dialogsum_is_scored_besides_as_its_paper_counts(tmp_path):
+    for split in ("train", "dev", "test"):
+        rows = [{"dialogue": f"{text(number)[0]} {split}", **(
+            {f"summary{one}": text(number + one)[1] for one in (1, 2, 3)} if split == "test" else {"summary": text(number)[1]})}
+            for number in range(20)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = make("summarization", {"data": "dialogsum", "path": str(tmp_path), "vocabulary": 40})
+    assert list(task.metrics)[0] == "rougeL" and list(task.metrics)[-3:] == ["paper_rougeL", "paper_rouge1", "paper_rouge2"]
+    batch = task.collate(task.examples("test"))
+    texts = task.decode(batch, batch.target)
+    for kind in ("rougeL", "rouge1", "rouge2"):
+        metric = task.metrics[f"paper_{kind}"]
+        expected = paper_rouge(texts, [one.references for one in batch.examples], kind).mean().item()
+        assert metric.score(metric.rows(batch, batch.target, batch.target_mask).sum(0)) == pytest.approx(100 * expected)
+        assert 0 < expected < 1                                         # the mean: the other two people wrote something else
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs DialogSum beside the checkout, in shared/data/dialogsum")
