@@ -117,7 +117,7 @@ def older(found: Replication, results: Sequence[Result]) -> list[str]:
         lacks = [row.metric for row in found.rows
                  if row.split in one.after and row.metric not in one.after[row.split]["metrics"]]
         if lacks:
-            place = f"{one.task}-v{one.task_version}/{one.policy}/{one.algo}/{one.seed}*.json"
+            place = f"{one.task}-v{one.task_version}/{one.policy}/{one.algo}/{one.seed}.json (or {one.seed}-*.json)"
             lines.append(f"older       the result of {one.algo}, seed {one.seed}, lacks {', '.join(lacks)}: move {place} away "
                          "and give the command again; nothing that lies in runs is trained anew")
     return lines

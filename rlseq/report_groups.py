@@ -46,8 +46,9 @@ class Entry:
         return [getattr(one, self.stage)[split] for one in self.results]
 
     def rows(self, split: str, metric: str) -> dict[int, np.ndarray]:
-        """Statistics by seed."""
-        return {one.seed: one.rows[f"{self.stage}/{split}/{metric}"] for one in self.results}
+        """Statistics by seed; a result that is older than the metric has none."""
+        name = f"{self.stage}/{split}/{metric}"
+        return {one.seed: one.rows[name] for one in self.results if name in one.rows}
 
     def cost(self) -> dict[str, float]:
         """Mean over seeds of what this stage took."""

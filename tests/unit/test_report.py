@@ -120,6 +120,26 @@ def test_corpus_bleu_gets_its_interval_and_unknown_statistics_are_admitted():
     assert np.isnan(judge.interval(group.entries[-1], "test", "odd").low)
 
 
+def test_results_older_than_a_metric_stay_readable_beside_newer_ones(tmp_path):
+    def newer(one):
+        more = {"recall": {"score": 50.0, "signature": "r"}}
+        stages = {stage: {"test": {**found["test"], "metrics": found["test"]["metrics"] | more}}
+                  for stage, found in (("before", one.before), ("after", one.after))}
+        half = np.stack([np.arange(N) % 2, np.ones(N)], 1)
+        return replace(one, **stages, rows=one.rows | {f"{stage}/test/recall": half for stage in stages})
+    for runs in ([newer(run(seed=0)), run(seed=1)], [run(seed=0), newer(run(seed=1))]):
+        [group] = groups(runs)
+        judge = Judge(group)
+        assert set(group.metrics) == {"accuracy", "recall"}
+        assert [judge.interval(one, "test", "recall") for one in group.entries] == [None, None]    # not of all seeds
+        assert judge.interval(group.entries[-1], "test", "accuracy").score == 75 and not judge.notes
+    shown = Judge(groups([newer(run(seed=0)), newer(run(seed=1))])[0])
+    assert shown.interval(shown.group.entries[-1], "test", "recall").score == 50
+    folder = written(tmp_path, newer(run(seed=0)), run(seed=1), newer(run("mle")))
+    assert main(["--results", str(folder), "--tracking-uri", "none"]) == 0
+    assert "recall" in (folder / "index.html").read_text()
+
+
 def test_the_table_at_the_end_of_a_run():
     table = main_table([run("reinforce", right=150), run("mle", right=120)])
     assert re.search(r"test accuracy +50.0 \[.*?\] +60.0 \[.*?\] +75.0 \[.*?\] +\+15.00 \[.*?\]  p < 0.002", table)
