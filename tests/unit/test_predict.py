@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from rlseq import predict, tasks
 from rlseq.checkpoint import write_checkpoint
 from rlseq.nn.policy import make_policy
+from rlseq.paths import ROOT
 from rlseq.predict import LONGEST, UNANSWERED, UNENDED, UNREAD, Options, Predictor
+from rlseq.replicate import LARGEST
 from rlseq.text import Tokenizer
 from tests.thrown import arguments, ended, many, unheard
 from tests.toys import tiny_shape
@@ -198,3 +200,21 @@ def test_pictures_are_drawn_of_hulls_by_line_and_of_no_text(folders, tmp_path):
     assert [one.name for one in drawn] == ["1.png", "3.png"] and all(one.read_bytes().startswith(b"\x89PNG") for one in drawn)
     with pytest.raises(ValueError, match="pictures=x, but answers of sort are text"):
         Predictor(Options(str(folders / "sort"), pictures="x"))
+
+
+KEPT = sorted((ROOT / "results/checkpoints").glob("*/model.json"))
+ASKED = {"hull": ("0 0 10 10 10 0 0 10 5 5", "0 2 1 3"), "sort": ("907 41 13 907 5", "5 13 41 907 907"),      # by hand
+         "translation": ("A man is playing a guitar.", None), "summarization": ("#Person1#: Hello! #Person2#: Goodbye.", None)}
+
+
+@pytest.mark.parametrize("notes", KEPT, ids=[one.parent.name for one in KEPT])
+def test_what_lies_in_results_answers_out_of_the_box(notes):
+    predictor = Predictor(Options(str(notes.parent)))
+    line, known = ASKED[predictor.task.name]
+    [answer] = predictor([line])
+    assert answer == known if known else len(answer.split()) > 1
+    assert sum(one.stat().st_size for one in notes.parent.iterdir()) <= LARGEST
+
+
+def test_what_lies_in_results_is_small():
+    assert sum(one.stat().st_size for one in (ROOT / "results/checkpoints").rglob("*")) <= 40_000_000
