@@ -98,28 +98,25 @@ def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.
     """
     check_sampling(temperature, top_k, top_p)
     if own := _cuts(env):
-        rows = [slice(start * k, stop * k) for start, stop in own]
         return joined(_in_turn(env, own, lambda i, part: sample(
-            policy, part, k, temperature, top_k, top_p, None if given is None else (given[0][rows[i]], given[1][rows[i]]))),
+            policy, part, k, temperature, top_k, top_p, given and tuple(one[own[i][0] * k:own[i][1] * k] for one in given))),
                       env.batch)
     cut = top_k > 0 or top_p < 1.0
     plain = temperature == 1.0 and not cut
 
     def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
         p = logits.softmax(-1) if plain else truncated(logits.log_softmax(-1), temperature, top_k, top_p).exp()
-        action = draw(p, _uniform(env))
-        if given is not None and env.steps < given[0].shape[1]:
-            action = torch.where(env.steps < given[1][env.rows], given[0][env.rows, env.steps], action)
-        return action, p
+        return _or_given(env, given, draw(p, _uniform(env))), p
     return replace(_roll(policy, env, k, choose, cut), temperature=temperature)
 
 
 @torch.no_grad()
-def greedy(policy: Policy, env: SequenceEnv) -> Rollout:
-    """The likeliest action at every step, one answer a problem."""
+def greedy(policy: Policy, env: SequenceEnv, given: tuple[Tensor, Tensor] | None = None) -> Rollout:
+    """The likeliest action at every step, one answer a problem; `given` as in `sample`."""
     if own := _cuts(env):
-        return joined(_in_turn(env, own, lambda i, part: greedy(policy, part)), env.batch)
-    return _roll(policy, env, 1, lambda logits: (logits.argmax(1), logits.softmax(-1)))
+        return joined(_in_turn(env, own, lambda i, part: greedy(
+            policy, part, given and tuple(one[slice(*own[i])] for one in given))), env.batch)
+    return _roll(policy, env, 1, lambda logits: (_or_given(env, given, logits.argmax(1)), logits.softmax(-1)))
 
 
 @torch.no_grad()
@@ -177,6 +174,13 @@ def _roll(policy: Policy, env: SequenceEnv, k: int, choose: Callable[[Tensor], t
     reward = env.worth(actions, mask).unsqueeze(1) * last_step(mask)
     return Rollout(env.batch, actions, mask, torch.stack(chances[:steps], 1).log() * mask, reward, torch.zeros_like(reward),
                    None if legals[0] is None else torch.stack(legals[:steps], 1), None, k)
+
+
+def _or_given(env: SequenceEnv, given: tuple[Tensor, Tensor] | None, action: Tensor) -> Tensor:
+    """Actions [N'] for the rows in play, or those that are given in their place."""
+    if given is None or env.steps >= given[0].shape[1]:
+        return action
+    return torch.where(env.steps < given[1][env.rows], given[0][env.rows, env.steps], action)
 
 
 def _cuts(env: SequenceEnv) -> list[tuple[int, int]]:

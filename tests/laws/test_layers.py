@@ -17,11 +17,11 @@ FLOORS = (                                             # a folder stands for all
     {"env", "decode", "worth"},
     {"algos"},
     {"batches", "evaluate", "checkpoint", "server", "delivery", "tracking", "stage", "diagnostics", "descent", "shards",
-     "train", "exact"},
+     "train", "exact", "recovery"},
     {"report_groups", "report_scores", "report_svg", "report_style", "report_text", "report_tables",
-     "report_figures", "report_explorer", "report_html", "pictures", "setup", "identity",
+     "report_figures", "report_explorer", "report_exposure", "report_html", "pictures", "setup", "identity",
      "pretrain", "controls", "variants", "comparisons", "experiment", "explorer", "published", "tune_table"},
-    {"run", "replicate", "report", "predict", "doctor", "sync", "tune", "tune_file", "tune_run", "lab",
+    {"run", "replicate", "report", "predict", "doctor", "sync", "exposure", "tune", "tune_file", "tune_run", "lab",
      "__main__"},                                      # the commands
 )
 APART = {"task": {"nn"}, "tasks": {"nn"}, "nn": {"task", "tasks"}}         # on one floor, but never each other

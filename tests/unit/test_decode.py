@@ -17,6 +17,7 @@ from rlseq.decode import (
     truncated,
 )
 from rlseq.nn.policy import Shape
+from rlseq.parts import in_parts
 from rlseq.types import NEVER
 from tests.toys import TINY, Table, all_answers, loaded, log_probability, tiny_policy
 
@@ -168,6 +169,23 @@ def test_answers_drawn_beside_greedy_ones_follow_the_policy():
     drawn = sample_and_greedy(policy, env, 4000)[0].actions
     place = (drawn.unsqueeze(1) == answers.unsqueeze(0)).all(2).float().argmax(1)
     assert chisquare(torch.bincount(place, minlength=len(p)).numpy(), (4000 * p / p.sum()).numpy()).pvalue > 1e-3     # seeded
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_greedy_goes_on_from_what_is_given_and_is_itself_where_nothing_is(shape, parts):
+    _, env, policy = setting(shape, words=4, steps=6)
+    given, plain = torch.tensor([[1, 2, 3], [3, 1, 2], [2, 3, 1], [2, 1, 3]]), greedy(policy, env)
+    counts = torch.tensor([0, 1, 2, 3])
+    with in_parts(parts):
+        free, found = greedy(policy, env, (given, torch.zeros(4, dtype=torch.long))), greedy(policy, env, (given, counts))
+    for field in ("actions", "mask", "reward", "logp"):
+        assert torch.allclose(getattr(free, field), getattr(plain, field), atol=1e-12), field
+    assert all(torch.equal(found.actions[row, :count], given[row, :count]) for row, count in enumerate(counts.tolist()))
+    likeliest = policy.log_probs(policy.encode(env.batch), found.actions, env.legal_along(found.actions)).argmax(2)
+    own = found.mask & (torch.arange(found.actions.shape[1]) >= counts.unsqueeze(1))
+    assert torch.equal(likeliest[own], found.actions[own]) and own.any(1).all()
+    assert torch.equal(found.reward.sum(1), env.worth(found.actions, found.mask))
 
 
 @torch.no_grad()
