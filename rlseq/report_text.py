@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from .comparisons import Across, CrossTable, SignalGain, across_tasks, cross_tables, signal_gain
+from .comparisons import Across, CrossTable, SignalGain, across_tasks, by_beam, cross_tables, signal_gain
 from .printable import printable
 from .report_groups import BASELINE, Cell, Entry, Group, Judge, groups
 from .resampling import Score
@@ -128,7 +128,7 @@ def _markdown(judge: Judge) -> list[str]:
                   "|---|---|" + "--:|" * len(others)]
         lines += [_row([markdown(entry.label), markdown(entry.policy),
                         *(said(judge.interval(entry, *one), digits(one[1])) for one in others)]) for entry in group.entries]
-    return lines + _elsewhere(judge) + [f"\n{markdown(note)}" for note in notes(judge)]
+    return lines + _elsewhere(judge) + _beams(judge) + [f"\n{markdown(note)}" for note in notes(judge)]
 
 
 def _elsewhere(judge: Judge) -> list[str]:
@@ -144,6 +144,18 @@ def _elsewhere(judge: Judge) -> list[str]:
             *(_row([markdown(entry.label), markdown(entry.policy), *map(said_signal, found)]) for entry, found in told),
             "", "Elsewhere than on the headline split no control is sampled, and intervals are not corrected for the number of "
             "splits."]
+
+
+def _beams(judge: Judge) -> list[str]:
+    """Quality against beam width, where results have it."""
+    metric, told = judge.group.metrics[0], [(entry, by_beam(judge, entry)) for entry in judge.group.entries]
+    widths = sorted({width for _, found in told for width in found})
+    if not widths:
+        return []
+    return ["", _row(["beam width", "policy", *map(str, widths)]), "|---|---|" + "--:|" * len(widths),
+            *(_row([markdown(entry.label), markdown(entry.policy),
+                    *(said(found.get(width), digits(metric)) for width in widths)]) for entry, found in told if found),
+            "", f"Beams answered the first problems of {markdown(judge.group.tests[0])} alone, by {markdown(metric)}."]
 
 
 def _crossed(table: CrossTable) -> list[str]:

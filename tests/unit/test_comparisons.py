@@ -138,6 +138,8 @@ def test_checkpoints_and_beams_have_intervals_over_their_own_statistics():
     assert {name: one.score for name, one in found.items()} == {"last": 75.0, "best": 80.0}
     assert found["last"].low < 75 < found["last"].high
     assert {width: one.score for width, one in by_beam(judge, entries["reinforce"]).items()} == {1: 100.0, 4: 40.0}
+    said = leaderboard([judge]).split("beam width")[1]
+    assert re.search(r"^ \| policy \| 1 \| 4 \|\n.*\n\| reinforce \| pointer \| 100\.0 \[.*\] \| 40\.0 \[.*\] \|", said)
 
 
 def test_the_front_holds_what_nothing_beats_in_cost_and_quality():
