@@ -247,6 +247,7 @@ def test_every_sweep_that_comes_along_can_be_built(name):
     ("{base: [task=sort], dev: {x: [task.max_lenth=5]}}", ["toy.yaml"], "did you mean 'max_length'"),
     ("{base: [task=sort, algo=reinforce]}", ["toy.yaml", "algo.k=1"], "setting base: "), ("base: [task=srt]", ["toy.yaml"], "'sort'"),
     ("base: [task=sort]", ["toy.yaml", "seed=x"], "whole number"), ("base: [task=sort]", ["toy.yaml", "seed=0,0"], "twice"),
+    ("base: [task=sort]", ["toy.yaml", "pretrained=nowhere"], "name a folder that a run wrote"),
 ])
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, content, words, part, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
