@@ -83,8 +83,8 @@ def _pairs(judge: Judge, entry: Entry, split: str, metric: str) -> dict[str, tup
 def _paired(ours: Entry, theirs: Entry, split: str, metric: str) -> tuple[list, list] | None:
     left, right = ours.rows(split, metric), theirs.rows(split, metric)
     start = {one.seed: one.pretrained.get("hash") for one in theirs.results}
-    seeds = [one.seed for one in ours.results if start.get(one.seed) == one.pretrained.get("hash")
-             and left[one.seed].shape == right[one.seed].shape]
+    seeds = [one.seed for one in ours.results if one.seed in left and one.seed in right
+             and start.get(one.seed) == one.pretrained.get("hash") and left[one.seed].shape == right[one.seed].shape]
     return ([left[seed] for seed in seeds], [right[seed] for seed in seeds]) if seeds else None
 
 

@@ -31,6 +31,7 @@ from .predict import NEEDED, Options, Predictor
 from .printable import printable
 from .progress import progress
 from .report_exposure import Findings, Systems, compared, lasting, said_place, text, write
+from .tune_file import shown
 
 if TYPE_CHECKING:
     from .recovery import Trial
@@ -99,7 +100,7 @@ def _measure(arguments: Sequence[str]) -> None:
         for (label, seed), policy in zip(named(checkpoints), policies):
             systems.setdefault(label, {})[seed] = trial(policy, bar.update)
     found = findings(systems, base, trial, checkpoints, notes, {
-        "command": shlex.join(["python", "-m", "rlseq.exposure", *arguments]), **circumstances(trial, device)})
+        "command": shlex.join(["python", "-m", "rlseq.exposure", *map(shown, arguments)]), **circumstances(trial, device)})
     resampling.forget()
     print(text(found))
     if wanted.write:

@@ -52,10 +52,14 @@ def pretrained_folder(setup: Setup) -> Path:
 
 
 def start_of(setup: Setup) -> str:
-    """Hash of the checkpoint that fine-tuning starts from, also where it is not made yet."""
+    """Hash of the checkpoint that fine-tuning starts from, also where it is not made yet. Raises ValueError where the user's
+    is not there."""
     given = setup.config["pretrained"]
     if given:
-        return str(read_facts(Path(str(given)) / "model.json")["sha256"])[:12]
+        notes = Path(str(given)) / "model.json"
+        if not notes.is_file():
+            raise ValueError(f"no checkpoint file {notes}; name a folder that a run wrote")
+        return str(read_facts(notes)["sha256"])[:12]
     return pretrained_folder(setup).name.rpartition("-")[2]
 
 

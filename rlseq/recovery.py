@@ -70,8 +70,8 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.places or not all(0 <= one < 1 for one in self.places) or len(set(self.places)) < len(self.places):
             raise ValueError(f"places={self.places} must be different shares of a reference from 0 to below 1, such as 0,1/2")
-        if not self.kinds or not set(self.kinds) <= set(KINDS):
-            raise ValueError(f"kinds={','.join(self.kinds)} must be some of: {', '.join(KINDS)}")
+        if not self.kinds or not set(self.kinds) <= set(KINDS) or len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"kinds={','.join(self.kinds)} must be some of: {', '.join(KINDS)}, each once")
 
 
 def start(length: Tensor, place: float) -> Tensor:

@@ -59,6 +59,8 @@ def sweep_of(name: str, words: Sequence[str] = ()) -> Sweep:
     found = _mapping(path, content)
     base = merged(merged(ALONE, found["base"]), words)
     seeds = next((one.partition("=")[2].strip("[]").split(",") for one in base if one.startswith("seed=")), ["0"])
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seed={','.join(seeds)} names a seed twice, which says nothing of other seeds; give each once")
     base = [one for one in base if not one.startswith("seed=")]
     settings = [Setting("base", tuple(base))]
     for changed in [*([f"{option}={_word(value)}"] for option, values in found["vary"].items() for value in values),

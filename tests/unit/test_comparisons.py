@@ -88,6 +88,18 @@ def test_each_split_has_a_signal_gain_of_its_own():
     assert re.search(r"^ \| policy \| accuracy \(far\) \|\n.*\n\| reinforce \| pointer \| \+15\.00 .* over MLE", said)
 
 
+def test_a_seed_that_is_older_than_a_metric_is_left_out_of_its_gain():
+    def newer(one):
+        after = {"test": {**one.headline, "metrics": one.headline["metrics"] | {"recall": one.headline["metrics"]["accuracy"]}}}
+        return replace(one, after=after, rows=one.rows | {"after/test/recall": one.rows["after/test/accuracy"]})
+    judge, entries = judged(run("reinforce", seed=0, right=150), newer(run("reinforce", seed=1, right=150)),
+                            *(newer(one(right, seed=seed)) for seed in (0, 1) for one, right in (
+                                (lambda right, seed: control("constant", right, seed=seed), 140),
+                                (lambda right, seed: run("mle", seed=seed, right=right), 120))))
+    assert signal_gain(judge, entries["reinforce"], "recall").gain.seeds == 1
+    assert signal_gain(judge, entries["reinforce"]).gain.seeds == 2
+
+
 def falling(one):
     """The same run, of a metric where less is better."""
     after = {"test": {**one.after["test"], "metrics": {"accuracy": {**one.headline["metrics"]["accuracy"], "lower": True}}}}

@@ -92,8 +92,11 @@ def test_texts_lie_where_task_path_says(tmp_path, monkeypatch, capsys):
     assert main([f"x={tmp_path / 'run'}", *FEW]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "task.path=" in error
-    assert main([f"x={tmp_path / 'run'}", f"task.path={tmp_path}", *FEW]) == 0
+    assert main(["x=run", f"task.path={tmp_path}", *FEW, "--write", "x"]) == 0
     assert "bleu, at all places" in capsys.readouterr().out
+    written = [one.read_text() for one in (tmp_path / HOME).iterdir()]
+    assert not any(str(tmp_path) in one for one in written), "pages are passed on, and say no place of this machine"
+    assert "task.path=FOLDER" in (tmp_path / HOME / "x.md").read_text()
 
 
 @pytest.mark.parametrize(("words", "part"), [

@@ -272,7 +272,7 @@ def test_what_a_pointer_says_after_a_mistake_is_legal(case, monkeypatch):
 
 @pytest.mark.parametrize(("options", "part"), [({"places": (1.0,)}, "places"), ({"places": ()}, "places"),
                                                ({"places": (0.5, 0.5)}, "places"), ({"kinds": ("odd",)}, "kinds"),
-                                               ({"kinds": ()}, "kinds")])
+                                               ({"kinds": ()}, "kinds"), ({"kinds": ("own", "own")}, "each once")])
 def test_a_plan_that_cannot_be_is_refused(options, part):
     with pytest.raises(ValueError, match=part):
         Plan(**options)
