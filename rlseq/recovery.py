@@ -17,7 +17,8 @@ which there is nothing to recover; where none is legal the reference's stays (`u
 are right, such as a hull from any corner, it need be no mistake: place 0 of hull says less than the others. Kinds:
 
     random   drawn evenly from what is legal and wrong; the same for all policies
-    shared   the likeliest wrong action of the policy that is measured first; the same for all, and such as policies make
+    shared   the likeliest wrong action of the policy that is measured first (its `own`); the same for all, and such as
+             policies make
     own      the policy's own likeliest wrong action: what it will meet, but one policy's may weigh more than another's
 
 Places are shares of a reference and no numbers of steps, so that all problems are in every place and differences between
@@ -196,7 +197,7 @@ def by_policy(policy: Policy, env: SequenceEnv) -> Scoring:
 
 
 def by_chance(numbers: Sequence[int], begin: Tensor, plan: Plan, place: float, env: SequenceEnv) -> Scoring:
-    """Uniform numbers where a mistake is due; they follow from seed, problem, place and step alone."""
+    """Uniform numbers where a mistake is due; they follow from seed, problem, place, step and how many actions a batch has."""
     first = begin.tolist()
 
     def scores(step: int, fed: Tensor, legal: Tensor | None) -> Tensor:

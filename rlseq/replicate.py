@@ -151,7 +151,8 @@ def keep(folder: Path, place: Path, told: Mapping[str, object]) -> None:
                          "lower policy.width or task.vocabulary")
     tensors, facts = read_checkpoint(folder, "model")
     options = {name: "FOLDER" if name == "path" and one else one for name, one in facts["task_options"].items()}
-    write_checkpoint(place, "model", tensors, {**facts, "task_options": options, "kept": dict(told), "identity": {}})
+    known = {name: one for name, one in facts.get("identity", {}).items() if name in ("seed", "data", "pretrained")}
+    write_checkpoint(place, "model", tensors, {**facts, "task_options": options, "kept": dict(told), "identity": known})
     print(f"checkpoint  {place} ({size / 1e6:.1f} MB)")
 
 

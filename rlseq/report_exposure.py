@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .recovery import Found, Plan
 
 Systems = Mapping[str, Mapping[str, "Found"]]      # label -> seed -> what was measured
-MADE = {"random": "drawn at random, the same for all", "shared": "what {base} most likely does wrong, the same for all",
+MADE = {"random": "drawn at random, the same for all",
+        "shared": "what the first checkpoint of {base} most likely does wrong, the same for all",
         "own": "what each policy most likely does wrong itself"}
 STYLE = "svg { " + LIGHT + " }\n@media (prefers-color-scheme: dark) { svg { " + DARK + """ } }
 .ground { fill: var(--card); } text { font: 14px system-ui, sans-serif; fill: var(--soft); } .head { fill: var(--ink); }
@@ -34,15 +35,17 @@ polygon { stroke: none; opacity: .16; } g line { stroke-width: 2; } .d1 polyline
 """ + "\n".join(f".s{i} {{ stroke: var(--c{i}); }} .s{i} :is(circle, polygon), rect.s{i} {{ fill: var(--c{i}); }}"
                 for i in range(COLOURS))
 READ = """**clean**: the policy is fed the reference up to that share of it and answers from there, greedily. **wrong**: so it
-is, but the next action (or more, see above) is legal and not the reference's. **loss** is the difference. **beyond** is what is
-left of it when the same wrong action is put into the clean answer and nothing else changes there: above 0, the mistake led to
-others; 0, the policy went on as if nothing had happened; below 0, it made up for it. Where several answers are right, such as a
-hull from any of its corners, an action that the reference does not take may cost nothing. The last columns compare with {base},
-paired on the same problems and seeds: below 0, the policy recovers better; but one that is worse when clean has less to lose.
-Intervals are not corrected for the number of rows; they cover other problems and, from two seeds on, other seeds. Only *random*
-and *shared* mistakes are the same for all; a policy's *own* may weigh more or less than another's. **nats more**: what an
-action of the reference costs more so long after a mistake, fed the reference but for that; where making up for a mistake means
-to leave the reference, it costs too."""
+is, but the next action (or more, see above) is legal and not the reference's. **loss** is the difference. **beyond** is
+what is left of it when the same wrong action is put into the clean answer and nothing else changes there: above 0, the
+mistake led to others; 0, the policy went on as if nothing had happened; below 0, it made up for it. A pointer's clean
+answer loses the action that the mistake used up, and none takes its place: where all must be named, beyond is below 0 for
+that alone. Where several answers are right, such as a hull from any of its corners, an action that the reference does not
+take may cost nothing. The last columns compare with {base}, paired on the same problems and seeds: below 0, the policy
+recovers better; but one that is worse when clean has less to lose. Intervals are not corrected for the number of rows; they
+cover other problems and, from two seeds on, other seeds. Only *random* and *shared* mistakes are the same for all; a
+policy's *own* may weigh more or less than another's. **nats more**: what an action of the reference costs more so long
+after a mistake, fed the reference but for that; where making up for a mistake means to leave the reference, it costs too.
+Energies of pointers have no bound, and thousands of nats may be one problem's."""
 GAP = 24                                           # between charts
 
 

@@ -71,7 +71,7 @@ def pick_device(name: str) -> torch.device:
 def check(config: dict[str, object], names: Mapping[str, str], tested: bool = True, made: Task | None = None) -> Setup:
     """Build all parts of a configuration; raises ValueError or KeyError, one line, before anything is written.
 
-    Unless it is `tested` it has no test splits, and none is looked at. `made` is its task where it was made before.
+    Unless it is `tested` it has no test splits, and no problem of one is answered. `made` is its task where it was made before.
     """
     _check_keys(config, KEYS)
     for group, known in GROUPS.items():

@@ -61,6 +61,8 @@ def sweep_of(name: str, words: Sequence[str] = ()) -> Sweep:
     seeds = next((one.partition("=")[2].strip("[]").split(",") for one in base if one.startswith("seed=")), ["0"])
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seed={','.join(seeds)} names a seed twice, which says nothing of other seeds; give each once")
+    if "resume=must" in base:
+        raise ValueError("resume=must is for one run; a sweep takes what its table holds and trains the rest, so leave it out")
     base = [one for one in base if not one.startswith("seed=")]
     settings = [Setting("base", tuple(base))]
     for changed in [*([f"{option}={_word(value)}"] for option, values in found["vary"].items() for value in values),

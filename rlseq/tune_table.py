@@ -238,9 +238,9 @@ def _beware(sheet: Sheet) -> str:
     """How the table is to be read."""
     cover = "other seeds and other problems" if len(sheet.seeds) > 1 else "other problems, not other seeds"
     further = " + and - behind further columns: above or below the base, not corrected." * (len(sheet.columns) > 1)
-    return (f"[95 % intervals] cover {cover}; differences are paired on the same problems, and p is Holm's over all of them, "
-            "the intervals are not corrected. The best of many on the same dev problems is flattered (winner's curse), and "
-            "each setting's weights were chosen on dev too: expect less on new problems, and let one run on test decide."
+    return (f"[95 % intervals] cover {cover}; differences are paired on the same problems, p is Holm's over all to the base; "
+            "intervals are not corrected. The best of many on the same dev problems is flattered (winner's curse), "
+            "the best MLE too, and weights were chosen on dev: expect less on new problems, and let one run on test decide."
             f"{further} Mean reward is each setting's own. No test problem was answered.")
 
 
