@@ -13,12 +13,16 @@ from .base import Algorithm, Normalise, foreseen, reference, weighted_nll
 
 
 class MLE(Algorithm):
-    """Cross-entropy of references, fed the references themselves."""
+    """Cross-entropy of references, fed the references themselves.
 
-    def __init__(self, label_smoothing: float = 0.0, normalise: Normalise = "token") -> None:
+    `dropout` false leaves the policy's out: what draws answers has none, in the references that it mixes in neither, and a
+    comparison should not be one of dropouts.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, normalise: Normalise = "token", dropout: bool = True) -> None:
         super().__init__()
         check_smoothing(label_smoothing)
-        self.label_smoothing, self.normalise = label_smoothing, normalise
+        self.label_smoothing, self.normalise, self.dropout = label_smoothing, normalise, dropout
 
     def collect(self, policy: Policy, env: SequenceEnv, progress: float) -> Rollout:
         return reference(env)

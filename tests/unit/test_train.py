@@ -152,6 +152,17 @@ def test_too_many_in_a_row_stop_the_run_with_the_cause(tmp_path, monkeypatch):
         one.run()
 
 
+def test_mle_trains_as_without_dropout_where_it_is_told_to_leave_it_out(tmp_path):
+    runs = {"out": ({"dropout": False}, 0.5), "none": ({}, 0.0), "in": ({}, 0.5)}
+    found = {}
+    for name, (options, dropout) in runs.items():
+        one = trainer(tmp_path / name, algorithm={"kind": "mle", **options}, updates=3, dropout=dropout)
+        one.run()
+        found[name] = one.policy.state_dict()
+    assert all(torch.equal(value, found["none"][key]) for key, value in found["out"].items())
+    assert any(not torch.equal(value, found["none"][key]) for key, value in found["in"].items())
+
+
 def test_dropout_is_on_in_the_loss_and_off_while_drawing(tmp_path, monkeypatch):
     modes = []
     one = trainer(tmp_path, algorithm={"kind": "scheduled_sampling"}, updates=2, dropout=0.5)
