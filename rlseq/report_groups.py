@@ -193,12 +193,13 @@ class Judge:
                             mean=is_mean(left[seeds[0]]) and is_mean(right[seeds[0]]))
 
     def baseline(self, entry: Entry) -> Entry | None:
-        """The MLE continued of the same policy that shares most seeds and starting points; None where there is none."""
+        """The MLE continued of the same policy that shares most seeds and starting points, of equal ones the latest; None where
+        there is none."""
         fit = [one for one in self.group.entries
                if one.stage == "after" and one.algo == BASELINE and one.policy == entry.policy]
         starts = {(one.seed, one.pretrained.get("hash")) for one in entry.results}
-        return max(fit, key=lambda one: len(starts & {(run.seed, run.pretrained.get("hash")) for run in one.results}),
-                   default=None)
+        return max(fit, key=lambda one: (len(starts & {(run.seed, run.pretrained.get("hash")) for run in one.results}),
+                                         max(run.finished for run in one.results)), default=None)
 
     def same_start(self, entry: Entry) -> bool:
         """Whether, seed by seed, the entry started from the checkpoint that its baseline started from."""

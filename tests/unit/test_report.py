@@ -53,6 +53,15 @@ def cells(results):
     return {entry.label: cell for entry, cell in zip(group.entries, Judge(group).cells("test", group.metrics[0]))}
 
 
+def test_of_equal_baselines_the_latest_is_compared_with():
+    early, late = run("mle", right=120), replace(run("mle", right=140, options={"dropout": False}),
+                                                 finished="2025-01-02T00:00:00+00:00")
+    for order in ((early, late), (late, early)):
+        found = cells([*order, run("reinforce", right=150)])
+        assert found["reinforce"].difference.difference == pytest.approx(5.0)        # 150 - 140 of 200
+        assert set(found) >= {"mle continued algo.dropout=False", "mle continued"}
+
+
 def test_rows_are_pretrained_then_mle_then_algorithms_with_scores_by_hand():
     found = cells([run("reinforce", right=150), run("mle", right=120)])
     assert list(found) == ["mle pretrained", "mle continued", "reinforce"]
