@@ -146,6 +146,18 @@ class Scores:
     states: Tensor | None = None        # [N, T, H] of the decoder before each action, for a critic
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What the gradient of a roll-out's scores will be, up to one factor; knowing it saves a pass over the vocabulary.
+
+    Of log p it is `weight`; where details are asked for, of log p 1 - `smoothing` times that, of the smoothing term
+    `smoothing` times, of the entropy nothing.
+    """
+
+    weight: Tensor              # [N, T]
+    smoothing: float = 0.0
+
+
 def _moved(data, device):
     def move(value):
         if isinstance(value, Tensor):

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from ..env import SequenceEnv
 from ..nn.policy import Policy
 from ..task import Task
-from ..types import Rollout, Scores
+from ..types import Foreseen, Rollout, Scores
 
 Normalise = Literal["token", "sequence", "sum", "constant"]
 LONGEST = 10**6          # length that anything is divided by
@@ -105,9 +105,10 @@ def with_reference(rollout: Rollout, env: SequenceEnv, weight: float) -> Rollout
         legal=None if rollout.legal is None else join(rollout.legal, legal, True), extra=kept)
 
 
-def foreseen(rollout: Rollout, normalise: Normalise) -> Tensor | None:
-    """What `weighted_nll` makes the gradient of log pi [N, T] up to a factor, if that is known before the sum."""
-    return None if normalise == "sequence" else rollout.weight * rollout.mask
+def foreseen(rollout: Rollout, normalise: Normalise, smoothing: float = 0.0) -> Foreseen:
+    """What `weighted_nll` makes the gradient of log pi [N, T] up to a factor, and of the smoothing term by its share."""
+    weight = rollout.weight * rollout.mask
+    return Foreseen(weight / rollout.mask.sum(1, keepdim=True) if normalise == "sequence" else weight, smoothing)
 
 
 def weighted_nll(scores: Scores, rollout: Rollout, normalise: Normalise, rows: int | None = None,

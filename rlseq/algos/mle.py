@@ -41,7 +41,7 @@ def smoothed_nll(policy: Policy, rollout: Rollout, smoothing: float, normalise: 
                  attend: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of MLE and of everything that feeds references or penalises attention; `attend` leaves the attention
     [N, T, S] in the second result under "attention"."""
-    scores = policy.score(rollout, detail=smoothing > 0, attend=attend, foreseen=foreseen(rollout, normalise))
+    scores = policy.score(rollout, detail=smoothing > 0, attend=attend, foreseen=foreseen(rollout, normalise, smoothing))
     loss = nll = weighted_nll(scores, rollout, normalise)
     if smoothing:
         even = weighted_nll(type(scores)(scores.smooth), rollout, normalise)

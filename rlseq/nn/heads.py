@@ -1,5 +1,6 @@
 """Heads: they alone know what an action means. Vocabulary, pointer and copy differ in this file only."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..types import NEVER, STOP, Scores, Sizes
+from ..types import NEVER, STOP, Foreseen, Scores, Sizes
 from .attention import Attention, Kind, fold, read, weights
 from .encoders import Memory, Words
 from .linear import Linear, product
@@ -76,12 +77,11 @@ class Head(nn.Module):
         return None
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0,
+              legal: Tensor | None, detail: bool, foreseen: Foreseen | None = None, temperature: float = 1.0,
               said: Tensor | None = None) -> Scores:
         """Log-probability of the actions taken [N, T]; with `detail` their entropy and smoothing term as well.
 
-        `foreseen` [N, T] is what its gradient will be up to a factor, for heads that can use that; logits are divided
-        by `temperature`; `said` as in `logits`.
+        `foreseen` is for heads that can use it; logits are divided by `temperature`; `said` as in `logits`.
         """
         columns = max(1, CHUNK // max(1, states.shape[0] * memory.batch.num_actions))
         parts = []
@@ -117,12 +117,15 @@ class Vocabulary(Head):
         return product(states, self.words.weight, self.bias)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0,
+              legal: Tensor | None, detail: bool, foreseen: Foreseen | None = None, temperature: float = 1.0,
               said: Tensor | None = None) -> Scores:
         """As every head, but in blocks and without padding: only real steps meet the vocabulary."""
         real = mask.flatten().nonzero().squeeze(1)
-        states, actions, legal, foreseen = (None if one is None else one.flatten(0, 1).index_select(0, real)
-                                            for one in (states, actions, legal, foreseen))
+        def taken(one: Tensor | None) -> Tensor | None:
+            return None if one is None else one.flatten(0, 1).index_select(0, real)
+
+        states, actions, legal = taken(states), taken(actions), taken(legal)
+        foreseen = None if foreseen is None else replace(foreseen, weight=taken(foreseen.weight))
         found = chosen(tempered(states, temperature), self.words.weight, tempered(self.bias, temperature), actions, legal,
                        detail, foreseen)
         logp, *more = (one.new_zeros(mask.numel()).index_copy(0, real, one).view(mask.shape) for one in found)
@@ -219,7 +222,7 @@ class Copy(Head):
         return mixed.clamp(min=1e-37).log().masked_fill(mixed == 0, NEVER)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
-              legal: Tensor | None, detail: bool, foreseen: Tensor | None = None, temperature: float = 1.0,
+              legal: Tensor | None, detail: bool, foreseen: Foreseen | None = None, temperature: float = 1.0,
               said: Tensor | None = None) -> Scores:
         """The mixture of the actions taken alone, without an [N, T, A] scatter unless legality, detail or temperature ask."""
         if legal is not None or detail or temperature != 1.0:

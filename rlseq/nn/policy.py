@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..build import Within
 from ..parts import cuts, in_parts, parts
-from ..types import Batch, Rollout, Scores, Sizes
+from ..types import Batch, Foreseen, Rollout, Scores, Sizes
 from .attention import Kind
 from .decoders import Keys, Past, RecurrentDecoder, TransformerDecoder
 from .encoders import Memory, Positions, RecurrentEncoder, Source, TransformerEncoder
@@ -95,7 +95,7 @@ class Policy(nn.Module):
 
     def forward(self, memory: Memory, actions: Tensor, mask: Tensor, legal: Tensor | None = None,
                 fed: Tensor | None = None, detail: bool = False, attend: bool = False,
-                foreseen: Tensor | None = None, temperature: float = 1.0) -> Scores:
+                foreseen: Foreseen | None = None, temperature: float = 1.0) -> Scores:
         """Score answers [N, T] in one parallel pass; carries gradient.
 
         `fed` [N, T] replaces the actions the decoder sees as its past; `detail` adds entropy and the smoothing term,
@@ -123,7 +123,7 @@ class Policy(nn.Module):
         return None if self.head.recall is None else self.head.recall.along(fed, memory)
 
     def score(self, rollout: Rollout, detail: bool = False, attend: bool = False,
-              foreseen: Tensor | None = None) -> Scores:
+              foreseen: Foreseen | None = None) -> Scores:
         """Score the answers of a rollout under what drew them; carries gradient. `foreseen` as in `Head.score`."""
         if own := _cuts(rollout):
             with in_parts(1):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..types import NEVER
+from ..types import NEVER, Foreseen
 from .linear import outer, product
 
 BLOCK = {"cpu": 2**21, "cuda": 2**25}  # numbers of a block of logits; on a CPU 8 MiB in float32, for its cache
@@ -18,16 +18,16 @@ ROWS = 128                             # of a block at least: each adds to the w
 
 
 def chosen(states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, legal: Tensor | None, detail: bool,
-           foreseen: Tensor | None = None) -> tuple[Tensor, ...]:
+           foreseen: Foreseen | None = None) -> tuple[Tensor, ...]:
     """log softmax(states weight^T + bias) at the actions; with `detail` the entropy and the mean over possible actions too.
 
     states: [M, H]; weight: [A, H]; bias: [A]; actions: [M]; legal: [M, A] bool; results: [M], float32 at least.
-    `foreseen` [M] says what the gradient of the first result will be up to a factor; a wrong guess costs time alone.
+    A wrong guess of what is foreseen, with a weight [M], costs time alone.
     """
     if torch.is_autocast_enabled(states.device.type):
         dtype = torch.get_autocast_dtype(states.device.type)
         states, weight, bias = states.to(dtype), weight.to(dtype), bias.to(dtype)
-    return _Chosen.apply(states, weight, bias, actions, legal, detail, None if detail else foreseen)
+    return _Chosen.apply(states, weight, bias, actions, legal, detail, foreseen)
 
 
 def _blocks(states: Tensor, weight: Tensor, bias: Tensor, legal: Tensor | None):
@@ -50,17 +50,19 @@ class _Chosen(torch.autograd.Function):
     def forward(ctx, states, weight, bias, actions, legal, detail, foreseen):
         ctx.early = None
         if any(ctx.needs_input_grad) and foreseen is not None:
-            ctx.early = _Gradient(states, weight, bias, actions, foreseen.to(_no_rows(states).dtype))
+            g, e = foreseen.weight.to(_no_rows(states).dtype), foreseen.smoothing if detail else 0.0
+            ctx.early = _Gradient(states, weight, bias, actions, g, e)
         found = []
         for cut, logits in _blocks(states, weight, bias, legal):
-            logp = logits.log_softmax(1)
+            logp, possible = logits.log_softmax(1), None
             parts = [logp.gather(1, actions[cut, None]).squeeze(1)]
+            p = logp.exp() if detail or ctx.early is not None else None
             if detail:
-                possible = logp > NEVER / 2
-                logp.mul_(possible)
-                parts += [-(logp.exp() * logp * possible).sum(1), logp.sum(1) / possible.sum(1)]
-            elif ctx.early is not None:
-                ctx.early.add(cut, logp.exp_())
+                if legal is not None:
+                    logp.mul_(possible := logp > NEVER / 2)
+                parts += [-torch.linalg.vecdot(p, logp), logp.sum(1) / _count(possible, logp).squeeze(1)]
+            if ctx.early is not None:
+                ctx.early.add(cut, p, possible)
             found.append(parts)
         logp, *more = (torch.cat(column) for column in zip(*found)) if found else [_no_rows(states)] * (3 if detail else 1)
         ctx.save_for_backward(states, weight, bias, actions, legal, *more[:1])
@@ -70,33 +72,37 @@ class _Chosen(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, above, *above_more):
         states, weight, bias, actions, legal, *entropy = ctx.saved_tensors
-        if ctx.early is not None and (factor := ctx.early.factor(above)) is not None:
-            return *ctx.early.times(factor), None, None, None, None
+        if ctx.early is not None and (factor := ctx.early.factor(above, *above_more)) is not None:
+            return *ctx.early.times(factor), None, None, None, None, None
         gradient = _Gradient(states, weight, bias, actions, above)
         for cut, logits in _blocks(states, weight, bias, legal):
             gradient.add(cut, logits.softmax(1))
             if above_more:
                 slope = _detail_slope(logits.log_softmax(1), *(one[cut, None] for one in (*above_more, *entropy)))
                 gradient.add_slope(cut, slope)
-        return *gradient.times(None), None, None, None, None
+        return *gradient.times(None), None, None, None, None, None
 
 
 class _Gradient:
-    """Of states, weight and bias, summed over blocks, where the chosen log-probabilities have the gradient g [M].
+    """Of states, weight and bias, summed over blocks, where the chosen log-probabilities have the gradient (1 - e) g [M], the
+    means over m possible actions e g.
 
-    As the slopes are g (1[j = a] - p_j), g scales the small tensors beside p, not p itself.
+    As the slopes are g ((1 - e) 1[j = a] + e 1[possible] / m - p_j), g scales the small tensors beside p, not p itself.
     """
 
-    def __init__(self, states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, g: Tensor) -> None:
-        self.states, self.weight, self.actions, self.g, self.bias_type = states, weight, actions, g, bias.dtype
+    def __init__(self, states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, g: Tensor, e: float = 0.0) -> None:
+        self.states, self.weight, self.actions, self.g, self.bias_type, self.e = states, weight, actions, g, bias.dtype, e
         self.scaled = (states * g[:, None]).to(states.dtype)                                # [M, H]
         self.of_states = torch.empty_like(states)
         self.of_weight, self.of_bias = (torch.zeros_like(one, dtype=g.dtype) for one in (weight, bias))
 
-    def add(self, cut: slice, p: Tensor) -> None:
-        """A block's softmax [rows, A], which is changed."""
+    def add(self, cut: slice, p: Tensor, possible: Tensor | None = None) -> None:
+        """A block's softmax [rows, A], which is changed, and which actions are possible, unless all are."""
         actions = self.actions[cut, None]
-        p.scatter_add_(1, actions, p.new_full((), -1.0).expand(actions.shape))
+        p.scatter_add_(1, actions, p.new_full((), self.e - 1).expand(actions.shape))
+        if self.e:
+            even = self.e / _count(possible, p)
+            p -= even if possible is None else even * possible
         self.of_bias.addmv_(p.t(), self.g[cut].to(p.dtype), alpha=-1)
         lower = p.to(self.states.dtype)
         self.of_states[cut] = product(lower, self.weight.t()) * -self.g[cut, None]
@@ -109,17 +115,24 @@ class _Gradient:
         self.of_states[cut] += product(lower, self.weight.t())
         self.of_weight += outer(lower, self.states[cut])
 
-    def factor(self, above: Tensor) -> Tensor | None:
-        """above / g where that is one number, to rounding."""
-        factor = (above * self.g).sum() / self.g.square().sum()
-        off = (above - factor * self.g).abs().max() if len(above) else factor
-        return factor if bool(off <= 8 * torch.finfo(above.dtype).eps * above.abs().max()) else None
+    def factor(self, above: Tensor, by_entropy: Tensor | None = None, by_smooth: Tensor | None = None) -> Tensor | None:
+        """What the gradients are of those that g stands for: one number, to rounding, or nothing."""
+        given = torch.stack([above, *(one for one in (by_entropy, by_smooth) if one is not None)])
+        shares = given.new_tensor([1 - self.e, 0, self.e][:len(given)])
+        factor = (given.sum(0) * self.g).sum() / self.g.square().sum()
+        off = (given - factor * shares[:, None] * self.g).abs().max() if len(above) else factor
+        return factor if bool(off <= 8 * torch.finfo(above.dtype).eps * given.abs().max()) else None
 
     def times(self, factor: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The three gradients, times a factor."""
         parts = (self.of_states, self.of_weight, self.of_bias)
         types = (self.states.dtype, self.weight.dtype, self.bias_type)
         return tuple((one if factor is None else one * factor).to(dtype) for one, dtype in zip(parts, types, strict=True))
+
+
+def _count(possible: Tensor | None, like: Tensor) -> Tensor:
+    """Of the possible actions of each row of a block [rows, A]: [rows or 1, 1]."""
+    return like.new_full((1, 1), like.shape[1]) if possible is None else possible.sum(1, keepdim=True).to(like.dtype)
 
 
 def _no_rows(states: Tensor) -> Tensor:

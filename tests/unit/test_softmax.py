@@ -4,7 +4,7 @@ import torch
 from rlseq.nn import softmax
 from rlseq.nn.encoders import Memory
 from rlseq.nn.heads import Head, Vocabulary
-from rlseq.types import Batch, Sizes
+from rlseq.types import Batch, Foreseen, Sizes
 
 N, T, A, H = 3, 5, 11, 6
 
@@ -41,23 +41,38 @@ def test_blocks_equal_the_plain_softmax_in_values_and_gradients(monkeypatch, blo
 
 
 @pytest.mark.parametrize("guess", ["right", "wrong", "zero"])
+@pytest.mark.parametrize("smoothing", [None, 0.0, 0.1])            # none: no details are asked for
+@pytest.mark.parametrize("legal", [False, True])
 @pytest.mark.parametrize("block", [2 * A, 1000])
-def test_a_foreseen_gradient_changes_nothing(monkeypatch, block, guess):
+def test_a_foreseen_gradient_changes_nothing(monkeypatch, block, legal, smoothing, guess):
     monkeypatch.setattr(softmax, "BLOCK", {"cpu": block, "cuda": block})
     monkeypatch.setattr(softmax, "ROWS", 1)
-    head, states, memory, actions, mask, _ = given(False)
+    head, states, memory, actions, mask, allowed = given(legal)
     above = torch.randn(N, T, dtype=torch.float64) * mask
-    foreseen = {"right": -3 * above, "wrong": above + mask, "zero": 0 * above}[guess]
+    foreseen = Foreseen({"right": -3 * above, "wrong": above + mask, "zero": 0 * above}[guess], smoothing or 0.0)
     products = []
     monkeypatch.setattr(softmax, "outer", lambda *pair: products.append(pair) or pair[0].t() @ pair[1])
     found = []
     for given_guess in (None, foreseen):
-        scores = head.score(states, memory, None, actions, mask, None, False, given_guess)
+        scores = head.score(states, memory, None, actions, mask, allowed, smoothing is not None, given_guess)
         before = len(products)
-        found.append([scores.logp, *torch.autograd.grad((scores.logp * above).sum(), [states, head.words.weight, head.bias])])
+        smoothed = (1 - smoothing) * scores.logp + smoothing * scores.smooth if smoothing else scores.logp
+        found.append([smoothed, *torch.autograd.grad((smoothed * above).sum(), [states, head.words.weight, head.bias])])
     for one, other in zip(*found):
         assert torch.allclose(one, other, atol=1e-12, rtol=0)
     assert (len(products) == before) == (guess == "right")               # what was foreseen is not computed again
+
+
+def test_a_gradient_of_the_entropy_is_none_that_was_foreseen():
+    head, states, memory, actions, mask, _ = given(False)
+    into = [states, head.words.weight, head.bias]
+    found = []
+    for foreseen in (None, Foreseen(mask.double(), 0.1)):
+        scores = head.score(states, memory, None, actions, mask, None, True, foreseen)
+        total = ((0.9 * scores.logp + 0.1 * scores.smooth + 0.01 * scores.entropy) * mask).sum()
+        found.append(torch.autograd.grad(total, into))
+    for one, other in zip(*found):
+        assert torch.allclose(one, other, atol=1e-12, rtol=0)
 
 
 def test_no_block_means_no_tensor_of_all_rows_and_all_actions(monkeypatch):
