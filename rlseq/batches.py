@@ -27,10 +27,11 @@ class Batches:
     """Step -> examples. A pool of POOL batches is sorted by length, cut, and its batches shuffled.
 
     With `tokens` > 0 a pool is cut at equal shares of padded tokens instead of equal counts, so that batches of short
-    examples are larger; `size` is then what a batch of average length holds. Finite data is shuffled anew each epoch.
+    examples are larger; `size` is then what a batch of average length holds. Finite data is shuffled anew each epoch. Texts
+    are cut into other subwords each time where a share of the merges is to be left out (`recut`).
     """
 
-    def __init__(self, task: Task, size: int, tokens: int, seed: int) -> None:
+    def __init__(self, task: Task, size: int, tokens: int, seed: int, recut: float = 0.0) -> None:
         self.task, self.examples = task, task.examples("train")
         if not len(self.examples):
             raise ValueError(f"the training split of task {task.name} is empty; look at task.data and task.path")
@@ -39,7 +40,7 @@ class Batches:
         if tokens:
             some = [task.length(one) for one in items(self.examples, range(min(1000, len(self.examples))))]
             size = max(1, round(tokens / float(np.mean(some))))
-        self.size, self.by_tokens, self.seed = size, bool(tokens), seed
+        self.size, self.by_tokens, self.seed, self.recut = size, bool(tokens), seed, recut
         self.held: tuple[int, list[list]] = (-1, [])
         self.order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
@@ -48,7 +49,8 @@ class Batches:
         pool, place = divmod(step, POOL)
         if self.held[0] != pool:
             self.held = (pool, self._cut(pool))
-        return self.held[1][place]
+        found = self.held[1][place]
+        return self.task.recut(found, self.recut, np.random.default_rng([self.seed, step, 2])) if self.recut else found
 
     def _indices(self, first: int, number: int) -> list[int]:
         """Which examples stand at positions first, first + 1, ... of all epochs in a row."""

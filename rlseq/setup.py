@@ -98,6 +98,10 @@ def check(config: dict[str, object], names: Mapping[str, str], tested: bool = Tr
     if finetune.label_smoothing:
         raise ValueError("plan.finetune.label_smoothing has no effect; set algo.label_smoothing")
     pretrain, decoding = build(Stage, plan["pretrain"], "plan.pretrain"), build(Decoding, config["decode"], "decode")
+    for kind, stage in (("pretrain", pretrain), ("finetune", finetune)):
+        if stage.subword_dropout and not task.has_subwords:
+            raise ValueError(f"plan.{kind}.subword_dropout={stage.subword_dropout} cuts texts into other subwords, but "
+                             f"task={name} has none; leave it out")
     algorithm = algos.make(config["algo"])
     algorithm.suits(task)
     tests = splits(task, [config["tests"]] if isinstance(config["tests"], str) else config["tests"]) if tested else []

@@ -92,6 +92,13 @@ class Task(ABC):
 
     has_prefix_reward: ClassVar[bool] = False
 
+    def recut(self, examples: Sequence, share: float, random: np.random.Generator) -> Sequence:
+        """Training problems whose texts are cut into other subwords (BPE-dropout, of a share of the merges), a function of the
+        generator's state; only where `has_subwords`."""
+        raise TypeError(f"{type(self).__name__} has no subwords")
+
+    has_subwords: ClassVar[bool] = False
+
     @abstractmethod
     def parse(self, line: str) -> object:
         """A line of `rlseq.predict`'s input -> a raw problem without reference; raises ValueError with what is wrong."""

@@ -169,6 +169,17 @@ class Tokenizer:
         """Sixteen hexadecimal digits that tell it from others."""
         return hashlib.sha256(self.to_json().encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
+    @cached_property
+    def begins(self) -> list[bool]:
+        """[size] whether a piece opens what stands between spaces; for "bpe"."""
+        return [piece.startswith("\u0120") for piece in self._pieces]                       # a space as a byte-level sign
+
+    def merges(self) -> list[tuple[str, str]]:
+        """The pairs of pieces that became one, first ones first. Raises ValueError for whole words, which have none."""
+        if self._model is None:
+            raise ValueError("a tokenizer of whole words has no merges of subwords")
+        return [tuple(one) for one in json.loads(self._model.to_str())["model"]["merges"]]
+
     def encode(self, line: str) -> list[int]:
         return self.encode_batch([line])[0]
 
@@ -180,8 +191,7 @@ class Tokenizer:
 
     def cutter(self) -> Cutter:
         """Gives the ids of many lines in a row (uint16 where they fit, else int32), and how many each line has."""
-        kind = np.uint16 if self.size <= 2**16 else np.int32
-        begins = np.array([piece.startswith("\u0120") for piece in self._pieces])           # a space as a byte-level sign
+        kind, begins = np.uint16 if self.size <= 2**16 else np.int32, np.array(self.begins)
 
         def cut(new: list[str]) -> tuple[np.ndarray, np.ndarray]:
             if self._model is None:

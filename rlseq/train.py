@@ -111,7 +111,7 @@ class Trainer:
     def train(self, stop: int) -> None:
         """Updates up to the collection that reaches `stop`, with a look wherever one is due."""
         stage, kind = self.stage, "pretrain" if self.name == "pretrain" else "finetune"  # all algorithms see the same problems
-        batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind))
+        batches = Batches(self.env.task, stage.batch, stage.batch_tokens, _number(self.seed, kind), stage.subword_dropout)
         with closing(Ahead(batches, stop, self.algorithm.passes)) as ahead, progress(
                 stage.updates, self.name, "update", self.cost.updates, shown=dist.rank() == 0) as bar:
             self.env.whence = ahead.whence

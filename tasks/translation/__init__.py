@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Annotated, Literal
 
@@ -24,7 +25,8 @@ from rlseq.rewards.text import (
     sentence_worth,
 )
 from rlseq.say import say
-from rlseq.table import Table, overlaps
+from rlseq.subwords import Recut
+from rlseq.table import Ids, Table, overlaps
 from rlseq.text import Tokenizer, clean
 from rlseq.types import STOP, Batch, Sizes, pad
 
@@ -80,6 +82,7 @@ class Task(rlseq.task.Task):
         self._raw: dict[str, Sequence[Pair]] = {}           # split -> all its pairs
         self._kept: Sequence[Pair] | None = None            # the training pairs that are short enough
         self._encoded: dict[str, list[int]] = {}
+        self._recut: Recut | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -141,6 +144,16 @@ class Task(rlseq.task.Task):
 
     def prefix_reward(self, batch: Batch, actions: Tensor, mask: Tensor) -> Tensor:
         return rlseq.task.prefixes(self.reward, batch, actions, mask)
+
+    has_subwords = True
+
+    def recut(self, examples: Sequence[Pair], share: float, random: np.random.Generator) -> list[Pair]:
+        """Sources and first references in other subwords."""
+        if self._recut is None or (self._recut.tokenizer, self._recut.share) != (self.tokenizer, share):
+            self._recut = Recut(self.tokenizer, share)
+        lines = self._recut([line for pair in self._sides(examples) for line in pair], random)
+        return [replace(pair, ids=Ids(self.tokenizer.key, (np.array(source, np.int64), np.array(target, np.int64))))
+                for pair, source, target in zip(examples, lines[::2], lines[1::2], strict=True)]
 
     def parse(self, line: str) -> Pair:
         return Pair(clean(line), ())

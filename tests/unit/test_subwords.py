@@ -1,0 +1,85 @@
+"""BPE-dropout: the tokenizer's own cut at no share, other cuts of the same text at any, and the paper's probabilities."""
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from rlseq.batches import Batches
+from rlseq.subwords import WAYS, Recut
+from rlseq.tasks import make
+from rlseq.text import Tokenizer, clean
+
+LINES = ["Two young, white males are outside near many bushes.", "Zwei junge weiße Männer sind im Freien …", "a  b\t12,5 %",
+         "„Straßenbahn“ don't 日本 🙂", ""]
+
+
+@pytest.fixture(scope="module")
+def task():
+    return make("translation", {"vocabulary": 600})
+
+
+def tokenizer():
+    return Tokenizer.train(LINES * 3, "bpe", 320)
+
+
+def test_no_share_is_the_tokenizers_own_cut(task):
+    pairs = [task.examples("train")[i] for i in range(200)]
+    texts = [text for one in pairs for text in (one.source, *one.references)]
+    for given, lines in ((tokenizer(), LINES), (task.tokenizer, texts)):
+        own = given.encode_batch(lines)
+        assert Recut(given, 0.0)(own, np.random.default_rng(0)) == own
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_every_cut_is_of_the_same_text(share):
+    given = tokenizer()
+    recut, own = Recut(given, share), given.encode_batch(LINES)
+    found = [recut(own, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(given.decode(line) == clean(text) for lines in found for line, text in zip(lines, LINES))
+    assert any(lines != own for lines in found)
+
+
+def test_merges_are_passed_over_with_their_probability():
+    # "abc" with ab before (ab)c: ab is passed over by 1/2 (a b c), else (ab)c is by 1/2 (ab c), else all are one (abc)
+    recut = Recut(tokenizer(), 0.5)
+    recut.rank = {("a", "b"): 0, ("ab", "c"): 1}
+    random, draws = Random(1), 4000
+    found = ["-".join(recut.cut("abc", random)) for _ in range(draws)]
+    for cut, p in (("a-b-c", 0.5), ("ab-c", 0.25), ("abc", 0.25)):
+        assert abs(found.count(cut) / draws - p) < 4 * (p * (1 - p) / draws) ** 0.5
+
+
+def test_a_better_merge_that_is_passed_over_leaves_room_for_a_worse_one():
+    # "abc" with ab before bc: ab by 1/2; else bc by 1/4 (then no merge goes on); neither by 1/4
+    recut = Recut(tokenizer(), 0.5)
+    recut.rank = {("a", "b"): 0, ("b", "c"): 1}
+    random, draws = Random(1), 4000
+    found = ["-".join(recut.cut("abc", random)) for _ in range(draws)]
+    for cut, p in (("ab-c", 0.5), ("a-bc", 0.25), ("a-b-c", 0.25)):
+        assert abs(found.count(cut) / draws - p) < 4 * (p * (1 - p) / draws) ** 0.5
+
+
+def test_a_step_is_cut_the_same_again_and_others_are_not(task):
+    one, other = (Batches(task, 8, 0, 5, recut=0.3) for _ in range(2))
+    plain = Batches(task, 8, 0, 5)
+    cuts = [task.collate(one(step)).target.tolist() for step in (0, 1)]
+    assert cuts == [task.collate(other(step)).target.tolist() for step in (0, 1)]
+    assert cuts[0] != task.collate(plain(0)).target.tolist() and one(0) == plain(0)          # the same texts in other pieces
+    seen = {str(task.recut([plain(0)[0]], 0.3, np.random.default_rng(seed))[0].ids.lines) for seed in range(50)}
+    assert 1 < len(seen)
+
+
+def test_ways_do_not_depend_on_what_was_cut_before(task):
+    ids = task.tokenizer.encode_batch(["tomorrow at nine", "nine tomorrow"])
+    ways = []
+    for lines in (ids, ids[::-1]):
+        recut = Recut(task.tokenizer, 0.5)
+        recut(lines, np.random.default_rng(0))
+        ways.append(recut.known)
+    assert ways[0] == ways[1] and all(len(own) == WAYS for own in ways[0].values())
+
+
+def test_whole_words_have_no_merges():
+    with pytest.raises(ValueError, match="no merges"):
+        Recut(Tokenizer.train(LINES, "word", 10), 0.1)
