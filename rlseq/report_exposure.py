@@ -27,6 +27,8 @@ Systems = Mapping[str, Mapping[str, "Found"]]      # label -> seed -> what was m
 MADE = {"random": "drawn at random, the same for all",
         "shared": "what the first checkpoint of {base} most likely does wrong, the same for all",
         "own": "what each policy most likely does wrong itself"}
+DRAWN = {"random": "the same for all", "shared": "the first checkpoint's likeliest, the same for all",
+         "own": "each policy's likeliest"}                             # above a chart, which is as wide as some sixty signs
 STYLE = "svg { " + LIGHT + " }\n@media (prefers-color-scheme: dark) { svg { " + DARK + """ } }
 .ground { fill: var(--card); } text { font: 14px system-ui, sans-serif; fill: var(--soft); } .head { fill: var(--ink); }
 .grid { stroke: var(--line); } .axis { stroke: var(--soft); } polyline { fill: none; stroke-width: 2; }
@@ -205,8 +207,7 @@ def picture(found: Findings) -> str:
             one.label, one.kind, one.metric) == (label, kind, found.metrics[0])]) for index, label in enumerate(labels)]
         nats = [_line(label, index, [(one.distance, one.more) for one in found.later if (one.label, one.kind) == (label, kind)])
                 for index, label in enumerate(labels)]
-        parts.append(f'<text class="head" x="{x}" y="{top - 32}">{escape(kind)}: '
-                     f"{escape(MADE[kind].format(base=found.base))}</text>")
+        parts.append(f'<text class="head" x="{x}" y="{top - 32}">{escape(kind)}: {escape(DRAWN[kind])}</text>')
         parts += _placed(losses, Across("where the mistake is, share of the reference"), f"loss in {found.metrics[0]} x 100", x,
                          top)
         parts += _placed(nats, Across("actions after the mistake", marks, True), "nats more an action of the reference", x,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rlseq.recovery import DISTANCES, Plan
-from rlseq.report_exposure import Findings, compared, lasting, markdown, picture, said_place, text, write
+from rlseq.report_exposure import DRAWN, Findings, compared, lasting, markdown, picture, said_place, text, write
+from rlseq.report_svg import WIDTH
 
 PLAN = Plan(places=(0.0, 0.5), kinds=("random",))
 SCORES = {"reward": lambda total: 100 * total[0] / total[1], "squares": lambda total: math.sqrt(total[0])}
@@ -122,3 +123,7 @@ def test_files_are_whole_and_can_be_read(findings, tmp_path):
     width, height = map(float, drawn.attrib["viewBox"].split()[2:])
     assert all(float(one.attrib["x"]) + float(one.attrib["width"]) <= width
                and float(one.attrib["y"]) + float(one.attrib["height"]) <= height for one in inner)
+
+
+def test_what_stands_above_a_chart_is_no_wider_than_it():
+    assert all(7.2 * len(f"{kind}: {said}") <= WIDTH for kind, said in DRAWN.items())      # a sign of 14px takes 7 on average
