@@ -27,7 +27,7 @@ class Batches:
     """Step -> examples. A pool of POOL batches is sorted by length, cut, and its batches shuffled.
 
     With `tokens` > 0 a pool is cut at equal shares of padded tokens instead of equal counts, so that batches of short
-    examples are larger; `size` is then what a batch of average length holds. Finite data is shuffled anew each epoch. Texts
+    examples are larger; `size` is then what a batch of average length holds. Finite data is shuffled anew each epoch. Sources
     are cut into other subwords each time where a share of the merges is to be left out (`recut`).
     """
 

@@ -100,7 +100,7 @@ def check(config: dict[str, object], names: Mapping[str, str], tested: bool = Tr
     pretrain, decoding = build(Stage, plan["pretrain"], "plan.pretrain"), build(Decoding, config["decode"], "decode")
     for kind, stage in (("pretrain", pretrain), ("finetune", finetune)):
         if stage.subword_dropout and not task.has_subwords:
-            raise ValueError(f"plan.{kind}.subword_dropout={stage.subword_dropout} cuts texts into other subwords, but "
+            raise ValueError(f"plan.{kind}.subword_dropout={stage.subword_dropout} cuts sources into other subwords, but "
                              f"task={name} has none; leave it out")
     algorithm = algos.make(config["algo"])
     algorithm.suits(task)

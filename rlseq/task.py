@@ -93,8 +93,8 @@ class Task(ABC):
     has_prefix_reward: ClassVar[bool] = False
 
     def recut(self, examples: Sequence, share: float, random: np.random.Generator) -> Sequence:
-        """Training problems whose texts are cut into other subwords (BPE-dropout, of a share of the merges), a function of the
-        generator's state; only where `has_subwords`."""
+        """Training problems whose sources are cut into other subwords (BPE-dropout, of a share of the merges), a function of
+        the generator's state; only where `has_subwords`."""
         raise TypeError(f"{type(self).__name__} has no subwords")
 
     has_subwords: ClassVar[bool] = False

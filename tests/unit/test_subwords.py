@@ -63,9 +63,10 @@ def test_a_better_merge_that_is_passed_over_leaves_room_for_a_worse_one():
 def test_a_step_is_cut_the_same_again_and_others_are_not(task):
     one, other = (Batches(task, 8, 0, 5, recut=0.3) for _ in range(2))
     plain = Batches(task, 8, 0, 5)
-    cuts = [task.collate(one(step)).target.tolist() for step in (0, 1)]
-    assert cuts == [task.collate(other(step)).target.tolist() for step in (0, 1)]
-    assert cuts[0] != task.collate(plain(0)).target.tolist() and one(0) == plain(0)          # the same texts in other pieces
+    cuts = [task.collate(one(step)).source.tolist() for step in (0, 1)]
+    assert cuts == [task.collate(other(step)).source.tolist() for step in (0, 1)]
+    assert cuts[0] != task.collate(plain(0)).source.tolist() and one(0) == plain(0)          # the same texts in other pieces
+    assert task.collate(one(0)).target.tolist() == task.collate(plain(0)).target.tolist()    # references are left alone
     seen = {str(task.recut([plain(0)[0]], 0.3, np.random.default_rng(seed))[0].ids.lines) for seed in range(50)}
     assert 1 < len(seen)
 
