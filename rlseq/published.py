@@ -109,9 +109,9 @@ WU = Replication(
            "the cased rows are ours to quote: sacrebleu of detokenised text, case:mixed|tok:13a",
            "ours normalises before each layer and cuts words into subwords of bytes",
            "ours takes 10,000 batches about a quarter as large (4096 tokens of both sides), some 52 epochs; theirs has about "
-           "80 (recalled). Hence dropout 0.2 instead of 0.3, and a rate that falls to nothing; BPE-dropout of sources (Provilkov "
-           "et al. 2020) is ours alone. plan=full is nearer: 8000 batches half as large, dropout 0.3, their rates, no BPE-dropout; it "
-           "takes hours on two cores",
+           "80 (recalled). Hence dropout 0.2 instead of 0.3, and a rate that falls to nothing; BPE-dropout of sources "
+           "(Provilkov et al. 2020) is ours alone. plan=full is nearer: 8000 batches half as large, dropout 0.3, their rates, "
+           "no BPE-dropout; it takes hours on two cores",
            "which weights: the best on dev of the average of the last ten, the best and the last; theirs the average"),
 )
 
