@@ -12,13 +12,14 @@ from . import __version__, dist, files, locks, results
 from .checkpoint import differences, numbered, read_facts
 from .provenance import flat, revision
 from .setup import Setup
+from .stage import Stage
 
 
 def pretraining(setup: Setup) -> dict[str, object]:
     """Everything that the pretrained weights depend on; MLE does not see the reward."""
     task = {key: value for key, value in setup.config["task"].items() if key != "reward"}
     return {"task": task, "data": setup.task.fingerprint, "policy": asdict(setup.shape), "seeded": setup.seed,
-            "pretrain": asdict(setup.pretrain), "precision": setup.config["precision"], "rlseq": __version__}
+            "pretrain": _options(setup.pretrain), "precision": setup.config["precision"], "rlseq": __version__}
 
 
 def finetuning(setup: Setup, pretrained: str) -> dict[str, object]:
@@ -26,8 +27,13 @@ def finetuning(setup: Setup, pretrained: str) -> dict[str, object]:
     control = {} if setup.control == "own" else {"control": setup.control}
     return control | {
         "config": {key: setup.config[key] for key in ("policy", "task", "algo", "precision")},
-        "finetune": asdict(setup.finetune), "pretrained": pretrained, "data": setup.task.fingerprint,
+        "finetune": _options(setup.finetune), "pretrained": pretrained, "data": setup.task.fingerprint,
         "task_version": setup.task.version, "rlseq": __version__}
+
+
+def _options(stage: Stage) -> dict[str, object]:
+    """A stage's options; one that is younger than results that stand here counts where it is on, so that they are found."""
+    return {key: value for key, value in asdict(stage).items() if key != "subword_dropout" or value}
 
 
 def named(identity: Mapping[str, object]) -> dict[str, object]:

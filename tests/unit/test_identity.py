@@ -2,13 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from rlseq import experiment, identity, pretrain
+from rlseq.run import read
+from rlseq.setup import check
 from rlseq.stopping import Stopped
 from rlseq.train import Trainer
 from tests.unit.test_locks import tiny
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 @pytest.fixture
@@ -108,3 +113,19 @@ def test_options_are_named_as_on_the_command_line(tmp_path):
     found = identity.named(identity.finetuning(tiny(tmp_path, "reinforce", k=2), "abc"))
     assert found["algo.k"] == 2 and found["plan.finetune.updates"] == 3 and found["pretrained"] == "abc"
     assert identity.named(identity.pretraining(tiny(tmp_path)))["plan.pretrain.updates"] == 3
+
+
+@pytest.mark.parametrize("task", ["hull", "sort"])
+def test_committed_results_of_the_recipes_are_found(task):
+    config, names, _ = read([f"task={task}", "algo=reinforce", "seed=1"])
+    setup = check(config, names)
+    found = identity.finished(replace(setup, config=config | {"results": str(RESULTS)}), identity.start_of(setup))
+    assert found is not None and found.seed == 1
+
+
+def test_an_option_that_is_off_is_no_part_of_what_came_before_it(tmp_path):
+    setup = six(tmp_path)
+    off, on = ({"plan.pretrain.subword_dropout", "plan.finetune.subword_dropout"} & (
+        identity.named(identity.pretraining(one)).keys() | identity.named(identity.finetuning(one, "x")).keys()) for one in (
+        setup, replace(setup, pretrain=replace(setup.pretrain, subword_dropout=0.1))))
+    assert off == set() and on == {"plan.pretrain.subword_dropout"}
