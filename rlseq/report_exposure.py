@@ -27,7 +27,7 @@ Systems = Mapping[str, Mapping[str, "Found"]]      # label -> seed -> what was m
 MADE = {"random": "drawn at random, the same for all",
         "shared": "what the first checkpoint of {base} most likely does wrong, the same for all",
         "own": "what each policy most likely does wrong itself"}
-DRAWN = {"random": "the same for all", "shared": "the first checkpoint's likeliest, the same for all",
+DRAWN = {"random": "drawn, the same for all", "shared": "the first checkpoint's likeliest, the same for all",
          "own": "each policy's likeliest"}                             # above a chart, which is as wide as some sixty signs
 STYLE = "svg { " + LIGHT + " }\n@media (prefers-color-scheme: dark) { svg { " + DARK + """ } }
 .ground { fill: var(--card); } text { font: 14px system-ui, sans-serif; fill: var(--soft); } .head { fill: var(--ink); }

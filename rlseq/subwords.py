@@ -7,32 +7,34 @@ from random import Random
 
 import numpy as np
 
-from .text import Tokenizer
+from .text import REMEMBERED, Tokenizer
 
-WAYS = 16                 # of cutting a word, drawn once: drawing all of a batch anew takes as long as a small policy's step
+WAYS = 16                # of cutting a word, each drawn once: to draw a whole batch anew takes as long as a small policy's step
 
 
 class Recut:
     """Lines of subword ids -> the same texts in other subwords of the same tokenizer.
 
     Merges are made in their order, but each that is possible is passed over with the probability `share` whenever one is to
-    be chosen, until none is left or all were passed over. Departs from the paper: a word has WAYS cuts, a function of the
-    word and the share alone, of which one is drawn each time.
+    be chosen, until none is left or all were passed over. Departs from the paper: what stands between spaces has WAYS cuts,
+    each a function of its text and the share alone, of which one is drawn each time.
     """
 
     def __init__(self, tokenizer: Tokenizer, share: float) -> None:
         self.tokenizer, self.share = tokenizer, share
         self.rank = {pair: rank for rank, pair in enumerate(tokenizer.merges())}
-        self.known: dict[tuple[int, ...], list[list[int]]] = {}
+        self.known: dict[tuple[tuple[int, ...], int], list[int]] = {}
 
     def __call__(self, lines: Sequence[Sequence[int]], random: np.random.Generator) -> list[list[int]]:
-        """As many lines, of one or more ids for each character."""
+        """As many lines, cut by the draws of a generator."""
+        if len(self.known) > REMEMBERED:
+            self.known = {}
         units = [list(self._units(line)) for line in lines]
         drawn = iter(random.integers(WAYS, size=sum(map(len, units))).tolist())
-        return [[one for unit in line for one in self._ways(unit)[next(drawn)]] for line in units]
+        return [[one for unit in line for one in self._way(unit, next(drawn))] for line in units]
 
     def _units(self, line: Sequence[int]) -> Iterator[tuple[int, ...]]:
-        """What stands between spaces: no merge crosses them."""
+        """What stands between spaces."""
         begins, start = self.tokenizer.begins, 0
         for end in range(1, len(line)):
             if begins[line[end]]:
@@ -41,16 +43,17 @@ class Recut:
         if len(line):
             yield tuple(line[start:])
 
-    def _ways(self, unit: tuple[int, ...]) -> list[list[int]]:
-        if unit not in self.known:
+    def _way(self, unit: tuple[int, ...], number: int) -> list[int]:
+        if (unit, number) not in self.known:
             text = "".join(map(self.tokenizer.piece, unit))
-            random = Random(f"{self.share}/{text}")
-            self.known[unit] = [list(map(self.tokenizer.id, self.cut(text, random))) for _ in range(WAYS)]
-        return self.known[unit]
+            random = Random(f"{self.share}/{number}/{text}")
+            self.known[unit, number] = [self.tokenizer.id(piece) for part in self.tokenizer.parts(text)
+                                        for piece in self.cut(part, random)]
+        return self.known[unit, number]
 
-    def cut(self, text: str, random: Random) -> list[str]:
-        """Byte-level signs of what stands between spaces -> pieces, drawn anew."""
-        pieces = list(text)
+    def cut(self, part: str, random: Random) -> list[str]:
+        """Byte-level signs that no border of the tokenizer parts -> pieces, drawn anew."""
+        pieces = list(part)
         while True:
             best, place = len(self.rank), -1
             for i, pair in enumerate(zip(pieces, pieces[1:])):

@@ -180,6 +180,11 @@ class Tokenizer:
             raise ValueError("a tokenizer of whole words has no merges of subwords")
         return [tuple(one) for one in json.loads(self._model.to_str())["model"]["merges"]]
 
+    def parts(self, signs: str) -> list[str]:
+        """Byte-level signs of a text, cut where no subword goes on; whole where they are no text."""
+        found = [one for one, _ in self._model.pre_tokenizer.pre_tokenize_str(self._decoder.decode([signs]))]
+        return found if "".join(found) == signs else [signs]
+
     def encode(self, line: str) -> list[int]:
         return self.encode_batch([line])[0]
 

@@ -81,7 +81,8 @@ class Head(nn.Module):
               said: Tensor | None = None) -> Scores:
         """Log-probability of the actions taken [N, T]; with `detail` their entropy and smoothing term as well.
 
-        `foreseen` is for heads that can use it; logits are divided by `temperature`; `said` as in `logits`.
+        `foreseen` (see `Foreseen`) saves time in heads that can use it; logits are divided by `temperature`; `said` as in
+        `logits`.
         """
         columns = max(1, CHUNK // max(1, states.shape[0] * memory.batch.num_actions))
         parts = []
@@ -121,6 +122,7 @@ class Vocabulary(Head):
               said: Tensor | None = None) -> Scores:
         """As every head, but in blocks and without padding: only real steps meet the vocabulary."""
         real = mask.flatten().nonzero().squeeze(1)
+
         def taken(one: Tensor | None) -> Tensor | None:
             return None if one is None else one.flatten(0, 1).index_select(0, real)
 

@@ -60,7 +60,7 @@ class _Chosen(torch.autograd.Function):
             if detail:
                 if legal is not None:
                     logp.mul_(possible := logp > NEVER / 2)
-                parts += [-torch.linalg.vecdot(p, logp), logp.sum(1) / _count(possible, logp).squeeze(1)]
+                parts += [-(p * logp).sum(1), logp.sum(1) / _count(possible, logp).squeeze(1)]
             if ctx.early is not None:
                 ctx.early.add(cut, p, possible)
             found.append(parts)
@@ -73,14 +73,14 @@ class _Chosen(torch.autograd.Function):
     def backward(ctx, above, *above_more):
         states, weight, bias, actions, legal, *entropy = ctx.saved_tensors
         if ctx.early is not None and (factor := ctx.early.factor(above, *above_more)) is not None:
-            return *ctx.early.times(factor), None, None, None, None, None
+            return *ctx.early.times(factor), None, None, None, None
         gradient = _Gradient(states, weight, bias, actions, above)
         for cut, logits in _blocks(states, weight, bias, legal):
             gradient.add(cut, logits.softmax(1))
             if above_more:
                 slope = _detail_slope(logits.log_softmax(1), *(one[cut, None] for one in (*above_more, *entropy)))
                 gradient.add_slope(cut, slope)
-        return *gradient.times(None), None, None, None, None, None
+        return *gradient.times(None), None, None, None, None
 
 
 class _Gradient:
@@ -117,10 +117,12 @@ class _Gradient:
 
     def factor(self, above: Tensor, by_entropy: Tensor | None = None, by_smooth: Tensor | None = None) -> Tensor | None:
         """What the gradients are of those that g stands for: one number, to rounding, or nothing."""
+        if not len(above):
+            return None
         given = torch.stack([above, *(one for one in (by_entropy, by_smooth) if one is not None)])
         shares = given.new_tensor([1 - self.e, 0, self.e][:len(given)])
         factor = (given.sum(0) * self.g).sum() / self.g.square().sum()
-        off = (given - factor * shares[:, None] * self.g).abs().max() if len(above) else factor
+        off = (given - factor * shares[:, None] * self.g).abs().max()
         return factor if bool(off <= 8 * torch.finfo(above.dtype).eps * given.abs().max()) else None
 
     def times(self, factor: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -150,11 +150,12 @@ class Task(rlseq.task.Task):
     def recut(self, examples: Sequence[Pair], share: float, random: np.random.Generator) -> list[Pair]:
         """Sources in other subwords. Departs from Provilkov et al. (2020), who cut references, too: a small policy then has
         to learn which cut was drawn."""
-        if self._recut is None or (self._recut.tokenizer, self._recut.share) != (self.tokenizer, share):
-            self._recut = Recut(self.tokenizer, share)
+        recut = self._recut
+        if recut is None or (recut.tokenizer, recut.share) != (self.tokenizer, share):
+            recut = self._recut = Recut(self.tokenizer, share)
         sources, targets = zip(*self._sides(examples)) if examples else ((), ())
         return [replace(pair, ids=Ids(self.tokenizer.key, (np.array(source, np.int64), np.array(target, np.int64))))
-                for pair, source, target in zip(examples, self._recut(sources, random), targets, strict=True)]
+                for pair, source, target in zip(examples, recut(sources, random), targets, strict=True)]
 
     def parse(self, line: str) -> Pair:
         return Pair(clean(line), ())

@@ -167,3 +167,4 @@ def test_the_recipes_of_texts_are_for_two_cores():
             assert names["plan"] == "default" and config["plan"]["pretrain"]["updates"] == updates, "what the notes say"
     config, *_ = read([*REPLICATIONS["multi30k.tiny"].recipes[0].words, "task.path=FOLDER"])
     assert config["plan"]["pretrain"]["batch_tokens"] == 4096 and config["policy"]["dropout"] == 0.2
+    assert config["plan"]["pretrain"]["subword_dropout"] == 0.1

@@ -126,4 +126,4 @@ def test_files_are_whole_and_can_be_read(findings, tmp_path):
 
 
 def test_what_stands_above_a_chart_is_no_wider_than_it():
-    assert all(7.2 * len(f"{kind}: {said}") <= WIDTH for kind, said in DRAWN.items())      # a sign of 14px takes 7 on average
+    assert all(7 * len(f"{kind}: {said}") <= WIDTH for kind, said in DRAWN.items())      # a sign of 14px takes 7 on average

@@ -1,10 +1,15 @@
 import pytest
 import torch
 
+from rlseq.algos.base import reference
+from rlseq.algos.mle import smoothed_nll
+from rlseq.env import SequenceEnv
 from rlseq.nn import softmax
 from rlseq.nn.encoders import Memory
 from rlseq.nn.heads import Head, Vocabulary
+from rlseq.nn.policy import Shape, make_policy
 from rlseq.types import Batch, Foreseen, Sizes
+from tests.toys import TINY, Table
 
 N, T, A, H = 3, 5, 11, 6
 
@@ -75,6 +80,25 @@ def test_a_gradient_of_the_entropy_is_none_that_was_foreseen():
         assert torch.allclose(one, other, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("normalise", ["token", "sequence", "sum"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_mle_is_foreseen(monkeypatch, normalise, smoothing):
+    found, factor = [], softmax._Gradient.factor
+    monkeypatch.setattr(softmax._Gradient, "factor", lambda *given: found.append(factor(*given)) or found[-1])
+    task = Table(words=4, steps=4)
+    policy, env = make_policy(task.sizes, Shape(head="vocabulary", **TINY)), SequenceEnv(task)
+    env.load(task.collate([task.examples("train")[i] for i in range(6)]))
+    smoothed_nll(policy, reference(env), smoothing, normalise)[0].backward()
+    assert len(found) == 1 and found[0] is not None
+
+
+def test_results_are_no_coarser_than_float32_under_autocast():
+    head, states, memory, actions, mask, _ = given(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = head.float().score(states.float(), memory, None, actions, mask, None, True)
+    assert {scores.logp.dtype, scores.entropy.dtype, scores.smooth.dtype} == {torch.float32}
+
+
 def test_no_block_means_no_tensor_of_all_rows_and_all_actions(monkeypatch):
     sizes = []
     product = softmax.product
@@ -88,5 +112,6 @@ def test_no_block_means_no_tensor_of_all_rows_and_all_actions(monkeypatch):
 
 def test_an_answer_without_a_step_is_scored():
     head, states, memory, actions, mask, _ = given(False)
-    scores = head.score(states, memory, None, actions, mask & False, None, True)
+    scores = head.score(states, memory, None, actions, mask & False, None, True, Foreseen(mask.double(), 0.1))
+    assert torch.autograd.grad(scores.smooth.sum(), states)[0].abs().max() == 0
     assert scores.logp.shape == (N, T) and scores.logp.dtype == scores.entropy.dtype == torch.float64
