@@ -29,7 +29,7 @@ class Batches:
     With `tokens` > 0 a pool is cut at equal shares of padded tokens instead of equal counts, so that batches of short
     examples are larger; `size` is then what a batch of average length holds. Finite data is shuffled anew each epoch. Sources
     are cut into other subwords each time where a share of the merges is to be left out (`recut`), after their cost was taken:
-    a batch is then longer by what that adds, a tenth of its tokens for a share of 0.1 on Multi30k.
+    a batch is then longer by what that adds (a quarter of the sources of Multi30k for a share of 0.1).
     """
 
     def __init__(self, task: Task, size: int, tokens: int, seed: int, recut: float = 0.0) -> None:
