@@ -12,7 +12,7 @@ FLOORS = (                                             # a folder stands for all
     {"memory", "parts", "paths", "types", "build", "files", "printable", "progress", "say", "schedule", "stopping",
      "sweeps", "__init__"},
     {"text", "reading", "resampling", "stats", "results", "rewards", "dist", "provenance", "journal", "verdicts",
-     "record", "patience", "locks", "command", "kept", "table"},
+     "record", "patience", "locks", "command", "kept", "table", "subwords"},
     {"task", "nn", "tasks"},                           # `tasks` here is the registry, rlseq/tasks/__init__.py
     {"env", "decode", "worth"},
     {"algos"},

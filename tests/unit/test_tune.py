@@ -225,7 +225,7 @@ def test_places_are_not_passed_on():
 def test_every_sweep_that_comes_along_can_be_built(name):
     path = CONF / "sweep" / f"{name}.yaml"
     lines, found = path.read_text().splitlines(), sweep_of(name)
-    assert lines[0].startswith("# ") and len(lines) <= 20 and 6 <= len(found.settings) <= 18
+    assert lines[0].startswith("# ") and len(lines) <= 20 and 4 <= len(found.settings) <= 18
     also = len(yaml.safe_load(path.read_text())["also"])
     varied = [one.label for one in found.settings[1:len(found.settings) - also]]
     together = {one.partition("=")[0]: one for one in varied}                        # one compose for all that is varied
@@ -236,7 +236,7 @@ def test_every_sweep_that_comes_along_can_be_built(name):
             build(Stage, config["plan"][stage], stage)
         known = names(tasks.task_class(config["task"]["name"]))
         assert {*config["task"], *(option for own in found.dev.values() for option in own)} <= {*known, "name"}
-    if name != "hull_generalisation":
+    if "algo=mle" not in found.settings[0].words:
         assert sum("algo=mle" in one.label for one in found.settings) >= 3, "the baseline is tuned as carefully"
 
 
