@@ -45,23 +45,17 @@ def test_every_cut_is_of_the_same_text(share):
     assert any(lines != own for lines in found)
 
 
-def test_merges_are_passed_over_with_their_probability():
+@pytest.mark.parametrize(("merges", "shares"), [
     # "abc" with ab before (ab)c: ab is passed over by 1/2 (a b c), else (ab)c is by 1/2 (ab c), else all are one (abc)
-    recut = Recut(tokenizer(), 0.5)
-    recut.rank = {("a", "b"): 0, ("ab", "c"): 1}
-    random, draws = Random(1), 4000
-    found = ["-".join(recut.cut("abc", random)) for _ in range(draws)]
-    for cut, p in (("a-b-c", 0.5), ("ab-c", 0.25), ("abc", 0.25)):
-        assert abs(found.count(cut) / draws - p) < 4 * (p * (1 - p) / draws) ** 0.5
-
-
-def test_a_better_merge_that_is_passed_over_leaves_room_for_a_worse_one():
+    ([("a", "b"), ("ab", "c")], {"a-b-c": 0.5, "ab-c": 0.25, "abc": 0.25}),
     # "abc" with ab before bc: ab by 1/2; else bc by 1/4 (then no merge goes on); neither by 1/4
+    ([("a", "b"), ("b", "c")], {"ab-c": 0.5, "a-bc": 0.25, "a-b-c": 0.25})])
+def test_merges_are_passed_over_with_their_probability_and_leave_room_for_others(merges, shares):
     recut = Recut(tokenizer(), 0.5)
-    recut.rank = {("a", "b"): 0, ("b", "c"): 1}
+    recut.rank = {pair: rank for rank, pair in enumerate(merges)}
     random, draws = Random(1), 4000
     found = ["-".join(recut.cut("abc", random)) for _ in range(draws)]
-    for cut, p in (("ab-c", 0.5), ("a-bc", 0.25), ("a-b-c", 0.25)):
+    for cut, p in shares.items():
         assert abs(found.count(cut) / draws - p) < 4 * (p * (1 - p) / draws) ** 0.5
 
 
