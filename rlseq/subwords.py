@@ -1,4 +1,4 @@
-"""Subword regularisation: training texts cut into other pieces each time, by BPE-dropout (Provilkov et al. 2020)."""
+"""Subword regularisation: sources of training cut into other pieces each time, by BPE-dropout (Provilkov et al. 2020)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from .text import REMEMBERED, Tokenizer
 
-WAYS = 16                # of cutting a word, each drawn once: to draw a whole batch anew takes as long as a small policy's step
+WAYS = 16                # of cutting a word, each drawn once and kept: to draw takes far longer than to look up
 
 
 class Recut:
