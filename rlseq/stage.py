@@ -28,7 +28,7 @@ class Stage:
     every: Many = 200                 # updates between evaluations on dev (and checkpoints)
     dev: Many = 500                   # dev examples each evaluation decodes; 0 means all
     label_smoothing: Annotated[float, Within(0, 0.999)] = 0.0      # of pretraining; when fine-tuning it is the algorithm's
-    subword_dropout: Annotated[float, Within(0, 0.999)] = 0.0      # of a source's merges, each time (BPE-dropout)
+    subword_dropout: Annotated[float, Within(0, 0.999)] = 0.0      # share of a source's merges passed over (BPE-dropout)
     average: Few = 1                  # weights of this many last evaluations are averaged, and taken if better on dev
 
     def __post_init__(self) -> None:
