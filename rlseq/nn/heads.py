@@ -50,6 +50,11 @@ def _judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor
     return logp.gather(-1, actions.unsqueeze(-1)).squeeze(-1), entropy, sane.sum(-1) / possible.sum(-1)
 
 
+def _log(share: Tensor) -> Tensor:
+    """The logarithm, NEVER of nothing."""
+    return share.clamp(min=1e-37).log().masked_fill(share == 0, NEVER)
+
+
 class Head(nn.Module):
     """What every head offers; `keys` is what it projects once per source, `recall` what it knows of the answer so far."""
 
@@ -121,6 +126,13 @@ class Vocabulary(Head):
               legal: Tensor | None, detail: bool, foreseen: Foreseen | None = None, temperature: float = 1.0,
               said: Tensor | None = None) -> Scores:
         """As every head, but in blocks and without padding: only real steps meet the vocabulary."""
+        logp, *more = self.chosen(states, actions, mask, legal, detail, foreseen, temperature)
+        return Scores(logp, *([more[0], None, more[1]] if detail else []))
+
+    def chosen(self, states: Tensor, actions: Tensor, mask: Tensor, legal: Tensor | None, detail: bool,
+               foreseen: Foreseen | None = None, temperature: float = 1.0) -> list[Tensor]:
+        """Log-probabilities of actions [N, T], or with `detail` [N, T, K], then entropy and smoothing term [N, T] too; 0 where
+        the mask is."""
         real = mask.flatten().nonzero().squeeze(1)
 
         def taken(one: Tensor | None) -> Tensor | None:
@@ -130,8 +142,8 @@ class Vocabulary(Head):
         foreseen = None if foreseen is None else replace(foreseen, weight=taken(foreseen.weight))
         found = chosen(tempered(states, temperature), self.words.weight, tempered(self.bias, temperature), actions, legal,
                        detail, foreseen)
-        logp, *more = (one.new_zeros(mask.numel()).index_copy(0, real, one).view(mask.shape) for one in found)
-        return Scores(logp, *([more[0], None, more[1]] if detail else []))
+        return [one.new_zeros(mask.numel(), *one.shape[1:]).index_copy(0, real, one).view(*mask.shape, *one.shape[1:])
+                for one in found]
 
 
 class Pointer(Head):
@@ -221,23 +233,55 @@ class Copy(Head):
         mixed = mixed.scatter_add(2, ids, fold(attention, problems)).view(rows, steps, actions) * copy.exp()[..., None]
         words = log_probabilities(self.write.logits(states, memory, None), None) + write[..., None]
         mixed = mixed + F.pad(words.exp(), (0, actions - words.shape[2]))
-        return mixed.clamp(min=1e-37).log().masked_fill(mixed == 0, NEVER)
+        return _log(mixed)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
               legal: Tensor | None, detail: bool, foreseen: Foreseen | None = None, temperature: float = 1.0,
               said: Tensor | None = None) -> Scores:
-        """The mixture of the actions taken alone, without an [N, T, A] scatter unless legality, detail or temperature ask."""
-        if legal is not None or detail or temperature != 1.0:
+        """As every head, but without an [N, T, A] mixture unless legality or temperature ask for one."""
+        if legal is not None or temperature != 1.0:
             return super().score(states, memory, keys, actions, mask, legal, detail, None, temperature, said)
         states = self._told(states, memory, said)
         write, copy, attention = self._parts(states, memory, keys, said)
-        size = len(self.write.words.weight)
-        words = self.write.score(states, memory, None, actions.clamp(max=size - 1), mask, None, False).logp + write
-        words = words.masked_fill(actions >= size, NEVER)
-        same = actions.reshape(len(memory.mask), -1, 1) == memory.batch.extra["copy_ids"].unsqueeze(1)
-        copied = (fold(attention, len(memory.mask)) * same).sum(2).view(actions.shape)
-        copied = copied.clamp(min=1e-37).log().masked_fill(copied == 0, NEVER) + copy
-        return Scores(torch.logaddexp(words, copied))
+        size, ids = len(self.write.words.weight), memory.batch.extra["copy_ids"]
+        asked = fold(actions.unsqueeze(2), len(ids))                                       # [B, k*T, 1]
+        if detail:
+            asked = torch.cat([asked, ids.unsqueeze(1).expand(-1, asked.shape[1], -1)], 2)
+        asked = asked.view(*actions.shape, -1)                                             # [N, T, 1 (+ S)]
+        words, *more = self.write.chosen(states, asked.clamp(max=size - 1).squeeze(2), mask, None, detail)
+        words = (words.view(asked.shape) + write.unsqueeze(2)).masked_fill(asked >= size, NEVER)
+        copied = self._copied(attention, actions, ids) + copy
+        logp = torch.logaddexp(words[..., 0], copied)
+        return Scores(logp, *self._details(words[..., 1:], write, copy, attention, memory, *more)) if detail else Scores(logp)
+
+    def _copied(self, attention: Tensor, actions: Tensor, ids: Tensor) -> Tensor:
+        """Attention [N, T, S], actions [N, T] -> log of what is copied from everywhere the source holds them."""
+        same = fold(actions.unsqueeze(2), len(ids)) == ids.unsqueeze(1)
+        return _log((fold(attention, len(ids)) * same).sum(2).view(actions.shape))
+
+    def _details(self, words: Tensor, write: Tensor, copy: Tensor, attention: Tensor, memory: Memory, entropy: Tensor,
+                 smooth: Tensor) -> tuple[Tensor, None, Tensor]:
+        """Entropy and smoothing term [N, T] of the mixture, by those of the vocabulary alone: sums over all words, of which
+        those that the source holds, once each, are put right.
+
+        words: [N, T, S] log-probability of writing the word at each source position; entropy and smooth: [N, T].
+        """
+        ids, size, (rows, steps, _) = memory.batch.extra["copy_ids"], len(self.write.words.weight), words.shape
+        same = (ids.unsqueeze(2) == ids.unsqueeze(1)) & memory.mask.unsqueeze(1)
+        first = same.to(torch.uint8).argmax(2)                                             # [B, S]: where a word is first
+        once = memory.mask & (first == torch.arange(ids.shape[1], device=ids.device))
+        known, words = once & (ids < size), fold(words, len(ids))                          # [B, k*T, S] from here on
+        whole = torch.zeros_like(words).scatter_add(2, first.unsqueeze(1).expand_as(words), fold(attention, len(ids)))
+        mixed = torch.logaddexp(words, _log(whole) + fold(copy.unsqueeze(2), len(ids)))
+        mixed, words = mixed * once.unsqueeze(1), words * known.unsqueeze(1)
+
+        def among(of_mixed: Tensor, of_words: Tensor) -> Tensor:
+            return (of_mixed - of_words).sum(2).view(rows, steps)
+
+        count = size + (once & ~known).sum(1, keepdim=True)                                # [B, 1]: actions that are possible
+        total = size * (smooth + write) + among(mixed, words)
+        entropy = write.exp() * (entropy - write) - among(mixed.exp() * mixed, words.exp() * words)
+        return entropy, None, (fold(total.unsqueeze(2), len(ids)) / count.unsqueeze(2)).view(rows, steps)
 
     def attention(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
         return self._parts(self._told(states, memory, said), memory, keys, said)[2]

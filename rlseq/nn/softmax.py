@@ -21,8 +21,9 @@ def chosen(states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, legal:
            foreseen: Foreseen | None = None) -> tuple[Tensor, ...]:
     """log softmax(states weight^T + bias) at the actions; with `detail` the entropy and the mean over possible actions too.
 
-    states: [M, H]; weight: [A, H]; bias: [A]; actions: [M]; legal: [M, A] bool; results: [M], float32 at least.
-    A wrong guess of what is foreseen, with a weight [M], costs time alone.
+    states: [M, H]; weight: [A, H]; bias: [A]; actions: [M], or with `detail` [M, K], several of a row; legal: [M, A] bool;
+    results: [M], the first as actions, float32 at least. A wrong guess of what is foreseen, with a weight [M] for one action
+    a row, costs time alone.
     """
     if torch.is_autocast_enabled(states.device.type):
         dtype = torch.get_autocast_dtype(states.device.type)
@@ -55,7 +56,7 @@ class _Chosen(torch.autograd.Function):
         found = []
         for cut, logits in _blocks(states, weight, bias, legal):
             logp, possible = logits.log_softmax(1), None
-            parts = [logp.gather(1, actions[cut, None]).squeeze(1)]
+            parts = [logp.gather(1, actions[cut].view(len(logp), -1)).view_as(actions[cut])]
             p = logp.exp() if detail or ctx.early is not None else None
             if detail:
                 if legal is not None:
@@ -64,7 +65,9 @@ class _Chosen(torch.autograd.Function):
             if ctx.early is not None:
                 ctx.early.add(cut, p, possible)
             found.append(parts)
-        logp, *more = (torch.cat(column) for column in zip(*found)) if found else [_no_rows(states)] * (3 if detail else 1)
+        none = _no_rows(states)
+        logp, *more = (torch.cat(column) for column in zip(*found)) if found else [
+            none.new_zeros(actions.shape), *([none, none] if detail else [])]
         ctx.save_for_backward(states, weight, bias, actions, legal, *more[:1])
         return logp, *more
 
@@ -74,27 +77,29 @@ class _Chosen(torch.autograd.Function):
         states, weight, bias, actions, legal, *entropy = ctx.saved_tensors
         if ctx.early is not None and (factor := ctx.early.factor(above, *above_more)) is not None:
             return *ctx.early.times(factor), None, None, None, None
-        gradient = _Gradient(states, weight, bias, actions, above)
+        gradient = _Gradient(states, weight, bias, actions, None if above_more else above)
         for cut, logits in _blocks(states, weight, bias, legal):
-            gradient.add(cut, logits.softmax(1))
             if above_more:
-                slope = _detail_slope(logits.log_softmax(1), *(one[cut, None] for one in (*above_more, *entropy)))
-                gradient.add_slope(cut, slope)
+                taken = (one[cut].view(len(logits), -1) for one in (actions, above, *above_more, *entropy))
+                gradient.add_slope(cut, _slope(logits.log_softmax(1), legal is not None, *taken))
+            else:
+                gradient.add(cut, logits.softmax(1))
         return *gradient.times(None), None, None, None, None
 
 
 class _Gradient:
     """Of states, weight and bias, summed over blocks, where the chosen log-probabilities have the gradient (1 - e) g [M], the
-    means over m possible actions e g.
+    means over m possible actions e g; without g, where the logits have the slopes given.
 
-    As the slopes are g ((1 - e) 1[j = a] + e 1[possible] / m - p_j), g scales the small tensors beside p, not p itself.
+    As the former slopes are g ((1 - e) 1[j = a] + e 1[possible] / m - p_j), g scales the small tensors beside p, not p itself.
     """
 
-    def __init__(self, states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, g: Tensor, e: float = 0.0) -> None:
+    def __init__(self, states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, g: Tensor | None,
+                 e: float = 0.0) -> None:
         self.states, self.weight, self.actions, self.g, self.bias_type, self.e = states, weight, actions, g, bias.dtype, e
-        self.scaled = (states * g[:, None]).to(states.dtype)                                # [M, H]
+        self.scaled = None if g is None else (states * g[:, None]).to(states.dtype)         # [M, H]
         self.of_states = torch.empty_like(states)
-        self.of_weight, self.of_bias = (torch.zeros_like(one, dtype=g.dtype) for one in (weight, bias))
+        self.of_weight, self.of_bias = (torch.zeros_like(one, dtype=_no_rows(states).dtype) for one in (weight, bias))
 
     def add(self, cut: slice, p: Tensor, possible: Tensor | None = None) -> None:
         """A block's softmax [rows, A], which is changed, and which actions are possible, unless all are."""
@@ -109,10 +114,10 @@ class _Gradient:
         self.of_weight -= outer(lower, self.scaled[cut])
 
     def add_slope(self, cut: slice, slope: Tensor) -> None:
-        """More slopes of a block's logits [rows, A]."""
+        """The slopes of a block's logits [rows, A]."""
         self.of_bias += slope.sum(0)
         lower = slope.to(self.states.dtype)
-        self.of_states[cut] += product(lower, self.weight.t())
+        self.of_states[cut] = product(lower, self.weight.t())
         self.of_weight += outer(lower, self.states[cut])
 
     def factor(self, above: Tensor, by_entropy: Tensor | None = None, by_smooth: Tensor | None = None) -> Tensor | None:
@@ -141,9 +146,13 @@ def _no_rows(states: Tensor) -> Tensor:
     return states.new_zeros(0, dtype=torch.promote_types(states.dtype, torch.float32))
 
 
-def _detail_slope(logp: Tensor, by_entropy: Tensor, by_smooth: Tensor, entropy: Tensor) -> Tensor:
-    """What entropy and smoothing term add to the gradient of the logits: [rows, A]; gradients and entropy [rows, 1]."""
-    possible = logp > NEVER / 2
-    p = logp.exp()
-    smooth = possible.to(p.dtype) / possible.sum(1, keepdim=True) - p
-    return (by_smooth * smooth).addcmul_(p * (logp * possible + entropy), by_entropy, value=-1)
+def _slope(logp: Tensor, some: bool, actions: Tensor, above: Tensor, by_entropy: Tensor, by_smooth: Tensor,
+           entropy: Tensor) -> Tensor:
+    """The gradient of a block's logits [rows, A] from those of chosen log-probabilities at actions, [rows, K] both, of
+    entropy and smoothing term, [rows, 1] as the entropy; `some` says that not all actions are possible."""
+    possible, p = logp > NEVER / 2 if some else None, logp.exp()
+    even = by_smooth / _count(possible, p)
+    slope = p.mul(-above.sum(1, keepdim=True) - by_smooth).add_(even if possible is None else even * possible)
+    if by_entropy.any():
+        slope.addcmul_(p * ((logp if possible is None else logp * possible) + entropy), by_entropy, value=-1)
+    return slope.scatter_add_(1, actions, above)

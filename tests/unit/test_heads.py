@@ -1,12 +1,13 @@
 """Heads: what an action means, by hand."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from rlseq.nn.encoders import Memory, Words
-from rlseq.nn.heads import Copy, Pointer, Vocabulary, log_probabilities
+from rlseq.nn.heads import Copy, Head, Pointer, Vocabulary, log_probabilities
 from rlseq.nn.policy import Shape, make_policy
 from rlseq.types import NEVER, Batch, Sizes
 
@@ -41,6 +42,40 @@ def test_a_copy_is_the_written_mixture():
                           torch.zeros(1)])
     assert torch.allclose(p, wanted.squeeze(1), atol=1e-6) and float(p.detach().sum()) == pytest.approx(1, abs=1e-6)
     assert torch.allclose(head.attention(states, source, head.keys(source))[0, 0], a, atol=1e-6)
+
+
+@pytest.mark.parametrize("pointing", ["dot", "relative"])
+@pytest.mark.parametrize("detail", [False, True])
+def test_a_copy_scores_as_its_whole_mixture_does(pointing, detail):
+    # words twice in a source, words unknown, words of another source only, padding that repeats a word; two answers a source
+    torch.manual_seed(0)
+    sizes, N, T = Sizes(vocabulary=7, coordinates=1), 6, 4
+    head = Copy(sizes, pointing, 8, None).double()
+    ids = torch.tensor([[8, 1, 8, 2, 2, 1], [3, 7, 3, 9, 3, 9], [0, 1, 2, 3, 4, 5]])
+    mask = torch.arange(6) < torch.tensor([[6], [4], [6]])
+    states = torch.randn(3, 6, 8, dtype=torch.float64, requires_grad=True)
+    memory = Memory(states, mask, states[:, 0], Batch(ids.unsqueeze(2).double(), mask, ids, mask, 10, {"copy_ids": ids}))
+    actions = torch.tensor([[8, 1, 2, 0], [6, 5, 8, 0], [7, 9, 3, 0], [3, 3, 0, 0], [5, 6, 1, 0], [0, 0, 0, 0]])
+    real = torch.arange(T) < torch.tensor([[4], [4], [4], [3], [4], [1]])
+    said = None if head.recall is None else head.recall.along(actions, memory)
+    decoded = torch.randn(N, T, 8, dtype=torch.float64, requires_grad=True)
+    plain, fast = (score(decoded, memory, head.keys(memory), actions, real, None, detail, said=said)
+                   for score in (partial(Head.score, head), head.score))
+    names = ["logp", "entropy", "smooth"] if detail else ["logp"]
+    above, into = {name: torch.randn(N, T, dtype=torch.float64) * real for name in names}, [decoded, states, *head.parameters()]
+    for name in names:
+        assert torch.allclose(getattr(plain, name) * real, getattr(fast, name) * real, atol=1e-12, rtol=0)
+    sums = (sum((getattr(one, name) * above[name]).sum() for name in names) for one in (plain, fast))
+    for one, other in zip(*(torch.autograd.grad(total, into) for total in sums)):
+        assert torch.allclose(one, other, atol=1e-12, rtol=0)
+
+
+def test_a_copy_with_details_makes_no_tensor_of_all_actions(monkeypatch):
+    head = Copy(Sizes(vocabulary=300), "dot", 4, None)
+    source, actions = memory(302, [300, 1, 301]), torch.tensor([[1, 300]])
+    monkeypatch.setattr(head, "logits", None)                           # what would make one
+    scores = head.score(torch.randn(1, 2, 4), source, head.keys(source), actions, actions > 0, None, True)
+    assert torch.isfinite(torch.stack([scores.logp, scores.entropy, scores.smooth])).all()
 
 
 def test_a_copied_word_is_fed_as_the_state_of_its_first_place():

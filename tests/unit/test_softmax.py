@@ -45,6 +45,27 @@ def test_blocks_equal_the_plain_softmax_in_values_and_gradients(monkeypatch, blo
         assert torch.allclose(one, other, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("legal", [False, True])
+def test_several_actions_of_a_row_are_those_one_by_one(monkeypatch, legal):
+    monkeypatch.setattr(softmax, "BLOCK", {"cpu": 2 * A, "cuda": 2 * A})
+    monkeypatch.setattr(softmax, "ROWS", 1)
+    head, states, _, _, mask, allowed = given(legal)
+    several = torch.randint(A, (N, T, 4))                               # of eleven: some twice
+    if legal:
+        allowed = allowed.scatter(2, several, True)
+    above, into = torch.randn(N, T, 4, dtype=torch.float64), [states, head.words.weight, head.bias]
+    found, *details = head.chosen(states, several, mask, allowed, True)
+    alone = [head.chosen(states, one, mask, allowed, True) for one in several.unbind(2)]
+    assert torch.allclose(found, torch.stack([one[0] for one in alone], 2), atol=1e-12, rtol=0) and found[1, 3].eq(0).all()
+    assert all(torch.equal(*pair) for pair in zip(details, alone[0][1:], strict=True))
+    more = [torch.randn(N, T, dtype=torch.float64) for _ in details]
+    detailed = sum((one * by).sum() for one, by in zip(details, more))
+    single = sum((one[0] * above[..., k]).sum() for k, one in enumerate(alone)) + sum(
+        (one * by).sum() for one, by in zip(alone[0][1:], more))
+    for one, other in zip(*(torch.autograd.grad(total, into) for total in ((found * above).sum() + detailed, single))):
+        assert torch.allclose(one, other, atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize("guess", ["right", "wrong", "zero"])
 @pytest.mark.parametrize("smoothing", [None, 0.0, 0.1])            # none: no details are asked for
 @pytest.mark.parametrize("legal", [False, True])
