@@ -18,7 +18,7 @@ from .stage import Stage
 def pretraining(setup: Setup) -> dict[str, object]:
     """Everything that the pretrained weights depend on; MLE does not see the reward."""
     task = {key: value for key, value in setup.config["task"].items() if key != "reward"}
-    return {"task": task, "data": setup.task.fingerprint, "policy": asdict(setup.shape), "seeded": setup.seed,
+    return {"task": task, "data": setup.task.fingerprint, "policy": setup.shape.facts, "seeded": setup.seed,
             "pretrain": _options(setup.pretrain), "precision": setup.config["precision"], "rlseq": __version__}
 
 

@@ -204,4 +204,4 @@ def about(setup: Setup) -> dict[str, object]:
     options = {key: value for key, value in setup.config["task"].items() if key != "name"}
     return {"rlseq": __version__, "commit": revision(), "task": setup.task.name, "task_version": setup.task.version,
             "task_options": options, "task_state": setup.task.state(), "sizes": asdict(setup.task.sizes),
-            "shape": asdict(setup.shape)}
+            "shape": setup.shape.facts}

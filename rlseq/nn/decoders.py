@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from . import lstm
 from .attention import Attention, Kind, MultiHead, Packing, fold, read, weights
 from .dropout import Dropout
-from .encoders import FeedForward, Memory, places, switch_dropout
+from .encoders import FeedForward, Memory, Norm, Normed, places, switch_dropout
 from .linear import Linear, product
 
 Past = tuple[Tensor, ...]
@@ -95,14 +95,14 @@ class RecurrentDecoder(nn.Module):
 
 
 class TransformerDecoder(nn.Module):
-    """Pre-norm Transformer decoder; its past is the keys and values of the actions so far, two tensors a layer."""
+    """Transformer decoder; its past is the keys and values of the actions so far, two tensors a layer."""
 
     ROWS = 1
 
-    def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float) -> None:
+    def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float, norm: Norm = "before") -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(width, heads, feedforward, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(DecoderLayer(width, heads, feedforward, dropout, norm) for _ in range(layers))
+        self.norm = nn.LayerNorm(width) if norm == "before" else nn.Identity()
         self.dropout = Dropout(dropout)
         self.width, self.heads = width, heads
 
@@ -152,25 +152,26 @@ class TransformerDecoder(nn.Module):
         return self.norm(states), after
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(Normed):
     """Self-attention over the past, cross-attention over the source, feed-forward."""
 
-    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
-        super().__init__()
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float, norm: Norm) -> None:
+        super().__init__(norm)
         self.own, self.cross = MultiHead(width, heads), MultiHead(width, heads)
         self.own_norm, self.cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.feedforward = FeedForward(width, feedforward, dropout)
+        self.feedforward = FeedForward(width, feedforward, dropout, norm)
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, keys: Keys, seen: Tensor, packing: Packing, attend: bool) -> tuple[Tensor, Tensor | None]:
-        states = states + self.dropout(self.own.own(self.own_norm(states), None, True, packing))
-        normal = self.cross_norm(states)
-        states = states + self.dropout(self.cross(normal, keys, seen, packing))
-        return self.feedforward(states), self.cross.probabilities(normal, keys, seen, packing) if attend else None
+        found = self.own.own(self.read(self.own_norm, states), None, True, packing)
+        states = self.summed(self.own_norm, states + self.dropout(found))
+        asking = self.read(self.cross_norm, states)
+        states = self.summed(self.cross_norm, states + self.dropout(self.cross(asking, keys, seen, packing)))
+        return self.feedforward(states), self.cross.probabilities(asking, keys, seen, packing) if attend else None
 
     def step(self, states: Tensor, keys: Keys, hidden: Tensor, caches: Past, place: int | Tensor,
              later: Tensor | None) -> tuple[Tensor, Past]:
-        found, caches = self.own.own_step(self.own_norm(states), caches, place, later)
-        states = states + found
-        states = states + self.cross.step(self.cross_norm(states), keys, hidden)
-        return self.feedforward(states), caches
+        found, caches = self.own.own_step(self.read(self.own_norm, states), caches, place, later)
+        states = self.summed(self.own_norm, states + found)
+        found = self.cross.step(self.read(self.cross_norm, states), keys, hidden)
+        return self.feedforward(self.summed(self.cross_norm, states + found)), caches

@@ -16,6 +16,7 @@ from .dropout import Dropout
 from .linear import Linear
 
 Positions = Literal["sinusoidal", "none"]
+Norm = Literal["before", "after"]      # of a Transformer: before each part of a layer, or after its sum (pre-norm, post-norm)
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,12 @@ class RecurrentEncoder(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """Pre-norm Transformer encoder; the summary is the mean of its states."""
+    """Transformer encoder; the summary is the mean of its states."""
 
-    def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float) -> None:
+    def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float, norm: Norm = "before") -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, feedforward, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, feedforward, dropout, norm) for _ in range(layers))
+        self.norm = nn.LayerNorm(width) if norm == "before" else nn.Identity()
 
     def forward(self, embedded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """[B, S, H], [B, S] -> states [B, S, H], summary [B, H]."""
@@ -136,35 +137,51 @@ class TransformerEncoder(nn.Module):
         return states, masked_mean(states, mask)
 
 
-class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward block, each normalised first and added to its input.
+class Normed(nn.Module):
+    """Parts that are added to their input, x + f(norm(x)) with norm "before" (Xiong et al. 2020), norm(x + f(x)) with "after"
+    (Vaswani et al. 2017, section 3.1): f is given `read(norm, x)`, and `summed(norm, ...)` follows."""
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__()
+        self.before = norm == "before"
+
+    def read(self, norm: nn.LayerNorm, states: Tensor) -> Tensor:
+        return norm(states) if self.before else states
+
+    def summed(self, norm: nn.LayerNorm, states: Tensor) -> Tensor:
+        return states if self.before else norm(states)
+
+
+class EncoderLayer(Normed):
+    """Self-attention and a feed-forward block.
 
     Dropout falls on what is added and on the embedded input, as Vaswani et al. (2017, section 5.4) have it.
     """
 
-    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
-        super().__init__()
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float, norm: Norm) -> None:
+        super().__init__(norm)
         self.attention = MultiHead(width, heads)
-        self.feedforward = FeedForward(width, feedforward, dropout)
+        self.feedforward = FeedForward(width, feedforward, dropout, norm)
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, seen: Tensor, packing: Packing) -> Tensor:
-        states = states + self.dropout(self.attention.own(self.norm(states), seen, False, packing))
-        return self.feedforward(states)
+        found = self.attention.own(self.read(self.norm, states), seen, False, packing)
+        return self.feedforward(self.summed(self.norm, states + self.dropout(found)))
 
 
-class FeedForward(nn.Module):
-    """x + W2 relu(W1 norm(x))."""
+class FeedForward(Normed):
+    """W2 relu(W1 x)."""
 
-    def __init__(self, width: int, inner: int, dropout: float) -> None:
-        super().__init__()
+    def __init__(self, width: int, inner: int, dropout: float, norm: Norm) -> None:
+        super().__init__(norm)
         self.norm = nn.LayerNorm(width)
         self.up, self.down = Linear(width, inner), Linear(inner, width)
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        return states + self.dropout(self.down(self.up(self.norm(states), "relu")))
+        found = self.down(self.up(self.read(self.norm, states), "relu"))
+        return self.summed(self.norm, states + self.dropout(found))
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Literal
 
 import torch
@@ -13,7 +13,7 @@ from ..parts import cuts, in_parts, parts
 from ..types import Batch, Foreseen, Rollout, Scores, Sizes
 from .attention import Kind
 from .decoders import Keys, Past, RecurrentDecoder, TransformerDecoder
-from .encoders import Memory, Positions, RecurrentEncoder, Source, TransformerEncoder
+from .encoders import Memory, Norm, Positions, RecurrentEncoder, Source, TransformerEncoder
 from .heads import Copy, Head, Pointer, Pointing, Vocabulary, allowed, log_probabilities, tempered
 
 
@@ -30,6 +30,7 @@ class Shape:
     heads: Annotated[int, Within(1, 1024)] = 4               # of Transformer attention
     feedforward: Annotated[int, Within(0, 2**18)] = 0        # inner width; 0 means four times the width
     dropout: float = 0.1
+    norm: Norm = "before"                    # of a Transformer's layers
     positions: Positions = "sinusoidal"      # of a Transformer's source; "none" for sets
     attention: Kind = "additive"             # of a recurrent decoder
     pointing: Pointing = "bilinear"          # of a pointer or copy head; "relative" where the source has coordinates
@@ -47,6 +48,11 @@ class Shape:
             raise ValueError(f"policy.pointing=none, but a {self.head} head must point; take dot, bilinear, additive or cosine")
         if self.pointing == "relative" and self.head == "vocabulary":
             raise ValueError("policy.pointing=relative is of a pointer or copy head, and this policy has a vocabulary head")
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The options, as checkpoints hold them: what is younger than they are counts where it is not as it always was."""
+        return {key: value for key, value in asdict(self).items() if (key, value) != ("norm", "before")}
 
 
 @dataclass(frozen=True)
@@ -189,12 +195,12 @@ def make_policy(sizes: Sizes, shape: Shape) -> Policy:
                          "on a line for a copy head (task=sort); take pointing=bilinear")
     source = Source(sizes, width, shape.positions if shape.encoder == "transformer" else "none", shape.dropout)
     if shape.encoder == "transformer":
-        encoder = TransformerEncoder(width, shape.encoder_layers, shape.heads, inner, shape.dropout)
+        encoder = TransformerEncoder(width, shape.encoder_layers, shape.heads, inner, shape.dropout, shape.norm)
     else:
         encoder = RecurrentEncoder(shape.encoder, width, shape.encoder_layers, shape.bidirectional, shape.summary,
                                    shape.dropout)
     if shape.decoder == "transformer":
-        decoder = TransformerDecoder(width, shape.decoder_layers, shape.heads, inner, shape.dropout)
+        decoder = TransformerDecoder(width, shape.decoder_layers, shape.heads, inner, shape.dropout, shape.norm)
     else:
         decoder = RecurrentDecoder(shape.decoder, shape.attention, width, shape.decoder_layers, shape.dropout)
     tied = source.embed if shape.tied and sizes.shared else None

@@ -16,7 +16,8 @@ from rlseq.types import STOP, Batch, Sizes
 from tests.toys import TINY, configured, fits, gradient, task_for, tiny_policy, tiny_shape
 
 DECODERS = [{"decoder": "transformer"}, {"decoder": "gru", "attention": "none"}, {"decoder": "gru", "attention": "additive"},
-            *({"decoder": "lstm", "attention": kind} for kind in ("none", "dot", "bilinear", "additive", "cosine"))]
+            *({"decoder": "lstm", "attention": kind} for kind in ("none", "dot", "bilinear", "additive", "cosine")),
+            {"decoder": "transformer", "norm": "after"}]
 ENCODERS = [{"encoder": "transformer"}, {"encoder": "transformer", "positions": "none"}, {"encoder": "lstm"},
             {"encoder": "gru", "bidirectional": False, "summary": "mean"}]
 HEADS = [{"head": "vocabulary"}, {"head": "pointer"}, {"head": "copy"}, {"head": "pointer", "pointing": "additive"},

@@ -5,7 +5,7 @@ import torch
 
 from rlseq.nn import attention
 from rlseq.nn.decoders import RecurrentDecoder, TransformerDecoder
-from rlseq.nn.encoders import Memory, TransformerEncoder
+from rlseq.nn.encoders import Memory, TransformerEncoder, places
 
 
 def memory(width=4, problems=2, positions=3):
@@ -72,3 +72,38 @@ def test_packing_padding_away_changes_neither_states_nor_gradients(monkeypatch):
         found.append([states * seen.unsqueeze(2), summary, out * mask.unsqueeze(2), *slopes])
     assert all(torch.allclose(one, other, atol=1e-12, rtol=0) for one, other in zip(*found))
     assert not out[~mask].any()                                          # or nothing was packed
+
+
+@pytest.mark.parametrize("norm", ["before", "after"])
+def test_transformers_are_those_of_torch(norm):
+    torch.manual_seed(0)
+    encoder, decoder = TransformerEncoder(8, 2, 2, 16, 0.0, norm), TransformerDecoder(8, 2, 2, 16, 0.0, norm)
+    for part in (encoder, decoder):
+        for parameter in part.parameters():
+            torch.nn.init.normal_(parameter)
+    options = {"dropout": 0.0, "batch_first": True, "norm_first": norm == "before"}
+    last = [torch.nn.LayerNorm(8) if norm == "before" else None for _ in range(2)]
+    theirs = (torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 16, **options), 2, last[0], False),
+              torch.nn.TransformerDecoder(torch.nn.TransformerDecoderLayer(8, 2, 16, **options), 2, last[1]))
+    names = ({"attention.project.": "self_attn.in_proj_", "attention.out": "self_attn.out_proj", ".norm.": ".norm1.",
+              "feedforward.norm": "norm2"},
+             {"own.project.": "self_attn.in_proj_", "own.out": "self_attn.out_proj", "cross.project.": "multihead_attn.in_proj_",
+              "cross.out": "multihead_attn.out_proj", "own_norm": "norm1", "cross_norm": "norm2", "feedforward.norm": "norm3"})
+    for ours, other, new in zip((encoder, decoder), theirs, names):
+        found = {}
+        for name, value in ours.state_dict().items():
+            if name.startswith("layers."):
+                for old, called in ({"feedforward.up": "linear1", "feedforward.down": "linear2"} | new).items():
+                    name = name.replace(old, called) if old != ".norm." or "feedforward" not in name else name
+            found[name] = value
+        other.load_state_dict(found)
+    source, fed = torch.randn(2, 5, 8), torch.randn(2, 6, 8)
+    seen, mask = torch.arange(5) < torch.tensor([[5], [3]]), torch.arange(6) < torch.tensor([[6], [4]])
+    states, _ = encoder(source, seen)
+    wanted = theirs[0](source, src_key_padding_mask=~seen)
+    assert torch.allclose(states[seen], wanted[seen], atol=1e-5)
+    memory = Memory(states, seen, states[:, 0], None)
+    out = decoder(fed, memory, decoder.keys(memory), mask)[0]
+    later = torch.nn.Transformer.generate_square_subsequent_mask(6)
+    wanted = theirs[1](fed + places(0, 6, fed), wanted, tgt_mask=later, memory_key_padding_mask=~seen, tgt_is_causal=True)
+    assert torch.allclose(out[mask], wanted[mask], atol=1e-4)

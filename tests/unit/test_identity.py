@@ -129,3 +129,10 @@ def test_an_option_that_is_off_is_no_part_of_what_came_before_it(tmp_path):
         identity.named(identity.pretraining(one)).keys() | identity.named(identity.finetuning(one, "x")).keys()) for one in (
         setup, replace(setup, pretrain=replace(setup.pretrain, subword_dropout=0.1))))
     assert off == set() and on == {"plan.pretrain.subword_dropout"}
+
+
+def test_norm_after_is_told_apart_and_norm_before_is_as_it_always_was(tmp_path):
+    setup = six(tmp_path)
+    after = replace(setup, shape=replace(setup.shape, norm="after"))
+    assert "norm" not in identity.pretraining(setup)["policy"] and identity.pretraining(after)["policy"]["norm"] == "after"
+    assert type(setup.shape)(**setup.shape.facts) == setup.shape and type(after.shape)(**after.shape.facts) == after.shape
