@@ -72,12 +72,10 @@ def adopt(setup: Setup, facts: dict[str, object], folder: Path) -> None:
     """
     if missing := {"task", "task_version", "task_state", "shape", "sizes", "cost", "curve", "commit", "rlseq"} - set(facts):
         raise ValueError(f"pretrained={folder} is no checkpoint of a run: its notes lack {', '.join(sorted(missing))}")
-    mine = about(setup)
-
-    def compare(*keys: str) -> None:
-        if differ := differences(flat({key: facts[key] for key in keys}), flat({key: mine[key] for key in keys})):
-            raise ValueError(f"pretrained={folder} is of another kind: {'; '.join(differ)}; they must agree")
-    compare("task", "task_version", "shape")
+    kinds = [flat({"task": one["task"], "task_version": one["task_version"], "shape": setup.shape.weighty(one["shape"])})
+             for one in (facts, about(setup))]
+    if differ := differences(*kinds):
+        raise ValueError(f"pretrained={folder} is of another kind: {'; '.join(differ)}; they must agree")
     if facts["task_state"]:
         setup.task.restore(facts["task_state"])
     mine = asdict(setup.task.sizes)

@@ -177,7 +177,6 @@ def from_checkpoints(found: Replication, words: Sequence[str], home: Path) -> No
 
     Raises ValueError where there is none.
     """
-
     from .checkpoint import read_facts  # import torch
     from .setup import check
 
@@ -190,7 +189,7 @@ def from_checkpoints(found: Replication, words: Sequence[str], home: Path) -> No
         facts = read_facts(place / "model.json")
         with limited(config["reward_limit"]):
             setup = check({**config, "pretrained": str(place)}, names)
-            if alone and facts.get("shape") != setup.shape.facts:
+            if alone and setup.shape.weighty(facts.get("shape", {})) != setup.shape.weighty(setup.shape.facts):
                 continue
             print("\n" + table(found, recipe, words, [evaluated(found, setup, facts)]))
         seen += 1

@@ -153,7 +153,7 @@ class Normed(nn.Module):
 
 
 class EncoderLayer(Normed):
-    """Self-attention and a feed-forward block.
+    """Self-attention and a feed-forward block, each added as `Normed` says.
 
     Dropout falls on what is added and on the embedded input, as Vaswani et al. (2017, section 5.4) have it.
     """
@@ -171,7 +171,7 @@ class EncoderLayer(Normed):
 
 
 class FeedForward(Normed):
-    """W2 relu(W1 x)."""
+    """W2 relu(W1 x), added to x as `Normed` says."""
 
     def __init__(self, width: int, inner: int, dropout: float, norm: Norm) -> None:
         super().__init__(norm)

@@ -17,6 +17,7 @@ from .softmax import chosen
 
 Pointing = Literal[Kind, "relative"]
 CHUNK = 2**23      # most numbers of a [rows, A] block of logits; larger scorings are cut, and recomputed backward
+LONG = 3           # a copy's details cost as much by source positions as by this many actions
 
 
 def _compared(kind: Pointing) -> Kind:
@@ -126,13 +127,13 @@ class Vocabulary(Head):
               legal: Tensor | None, detail: bool, foreseen: Foreseen | None = None, temperature: float = 1.0,
               said: Tensor | None = None) -> Scores:
         """As every head, but in blocks and without padding: only real steps meet the vocabulary."""
-        logp, *more = self.chosen(states, actions, mask, legal, detail, foreseen, temperature)
+        logp, *more = self.of_actions(states, actions, mask, legal, detail, foreseen, temperature)
         return Scores(logp, *([more[0], None, more[1]] if detail else []))
 
-    def chosen(self, states: Tensor, actions: Tensor, mask: Tensor, legal: Tensor | None, detail: bool,
+    def of_actions(self, states: Tensor, actions: Tensor, mask: Tensor, legal: Tensor | None, detail: bool,
                foreseen: Foreseen | None = None, temperature: float = 1.0) -> list[Tensor]:
         """Log-probabilities of actions [N, T], or with `detail` [N, T, K], then entropy and smoothing term [N, T] too; 0 where
-        the mask is."""
+        `mask` is False."""
         real = mask.flatten().nonzero().squeeze(1)
 
         def taken(one: Tensor | None) -> Tensor | None:
@@ -238,8 +239,12 @@ class Copy(Head):
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
               legal: Tensor | None, detail: bool, foreseen: Foreseen | None = None, temperature: float = 1.0,
               said: Tensor | None = None) -> Scores:
-        """As every head, but without an [N, T, A] mixture unless legality or temperature ask for one."""
-        if legal is not None or temperature != 1.0:
+        """As every head, but without an [N, T, A] mixture unless legality, temperature or a long source ask for one.
+
+        The mixture takes what float32 rounds to 0 for impossible; here only a copy can be, a word that is written never.
+        """
+        long = detail and LONG * memory.mask.shape[1] > memory.batch.num_actions
+        if legal is not None or temperature != 1.0 or long:
             return super().score(states, memory, keys, actions, mask, legal, detail, None, temperature, said)
         states = self._told(states, memory, said)
         write, copy, attention = self._parts(states, memory, keys, said)
@@ -248,7 +253,7 @@ class Copy(Head):
         if detail:
             asked = torch.cat([asked, ids.unsqueeze(1).expand(-1, asked.shape[1], -1)], 2)
         asked = asked.view(*actions.shape, -1)                                             # [N, T, 1 (+ S)]
-        words, *more = self.write.chosen(states, asked.clamp(max=size - 1).squeeze(2), mask, None, detail)
+        words, *more = self.write.of_actions(states, asked.clamp(max=size - 1).squeeze(2), mask, None, detail)
         words = (words.view(asked.shape) + write.unsqueeze(2)).masked_fill(asked >= size, NEVER)
         copied = self._copied(attention, actions, ids) + copy
         logp = torch.logaddexp(words[..., 0], copied)
@@ -261,8 +266,9 @@ class Copy(Head):
 
     def _details(self, words: Tensor, write: Tensor, copy: Tensor, attention: Tensor, memory: Memory, entropy: Tensor,
                  smooth: Tensor) -> tuple[Tensor, None, Tensor]:
-        """Entropy and smoothing term [N, T] of the mixture, by those of the vocabulary alone: sums over all words, of which
-        those that the source holds, once each, are put right.
+        """Entropy and smoothing term [N, T] of the mixture, from those of the vocabulary alone:
+
+            sum_w f(P(w)) = sum_w f(g P_vocabulary(w)) + sum_{w in the source} [f(P(w)) - f(g P_vocabulary(w))]
 
         words: [N, T, S] log-probability of writing the word at each source position; entropy and smooth: [N, T].
         """
@@ -273,15 +279,15 @@ class Copy(Head):
         known, words = once & (ids < size), fold(words, len(ids))                          # [B, k*T, S] from here on
         whole = torch.zeros_like(words).scatter_add(2, first.unsqueeze(1).expand_as(words), fold(attention, len(ids)))
         mixed = torch.logaddexp(words, _log(whole) + fold(copy.unsqueeze(2), len(ids)))
-        mixed, words = mixed * once.unsqueeze(1), words * known.unsqueeze(1)
+        copied = (once & ~known).unsqueeze(1) & (whole > 0)                                # of these alone only some are possible
+        mixed, words = mixed * (known.unsqueeze(1) | copied), words * known.unsqueeze(1)
 
         def among(of_mixed: Tensor, of_words: Tensor) -> Tensor:
             return (of_mixed - of_words).sum(2).view(rows, steps)
 
-        count = size + (once & ~known).sum(1, keepdim=True)                                # [B, 1]: actions that are possible
         total = size * (smooth + write) + among(mixed, words)
         entropy = write.exp() * (entropy - write) - among(mixed.exp() * mixed, words.exp() * words)
-        return entropy, None, (fold(total.unsqueeze(2), len(ids)) / count.unsqueeze(2)).view(rows, steps)
+        return entropy, None, total / (size + copied.sum(2).view(rows, steps))
 
     def attention(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
         return self._parts(self._told(states, memory, said), memory, keys, said)[2]

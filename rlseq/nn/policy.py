@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Literal
 
@@ -51,8 +52,13 @@ class Shape:
 
     @property
     def facts(self) -> dict[str, object]:
-        """The options, as checkpoints hold them: what is younger than they are counts where it is not as it always was."""
+        """The options as checkpoints and identities hold them: `norm` came later, and "before" is left out, as it was then."""
         return {key: value for key, value in asdict(self).items() if (key, value) != ("norm", "before")}
+
+    @staticmethod
+    def weighty(facts: Mapping[str, object]) -> dict[str, object]:
+        """Those of a checkpoint's options that its weights are bound to: all but dropout."""
+        return {"norm": "before"} | {key: value for key, value in facts.items() if key != "dropout"}
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,12 @@ class _Chosen(torch.autograd.Function):
         if ctx.early is not None and (factor := ctx.early.factor(above, *above_more)) is not None:
             return *ctx.early.times(factor), None, None, None, None
         gradient = _Gradient(states, weight, bias, actions, None if above_more else above)
+        if above_more and not above_more[0].any():
+            above_more, entropy = (None, above_more[1]), (None,)
         for cut, logits in _blocks(states, weight, bias, legal):
             if above_more:
-                taken = (one[cut].view(len(logits), -1) for one in (actions, above, *above_more, *entropy))
+                taken = (None if one is None else one[cut].view(len(logits), -1)
+                         for one in (actions, above, *above_more, *entropy))
                 gradient.add_slope(cut, _slope(logits.log_softmax(1), legal is not None, *taken))
             else:
                 gradient.add(cut, logits.softmax(1))
@@ -91,7 +94,7 @@ class _Gradient:
     """Of states, weight and bias, summed over blocks, where the chosen log-probabilities have the gradient (1 - e) g [M], the
     means over m possible actions e g; without g, where the logits have the slopes given.
 
-    As the former slopes are g ((1 - e) 1[j = a] + e 1[possible] / m - p_j), g scales the small tensors beside p, not p itself.
+    With g the slopes are g ((1 - e) 1[j = a] + e 1[possible] / m - p_j): it scales the small tensors beside p, not p itself.
     """
 
     def __init__(self, states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, g: Tensor | None,
@@ -146,13 +149,13 @@ def _no_rows(states: Tensor) -> Tensor:
     return states.new_zeros(0, dtype=torch.promote_types(states.dtype, torch.float32))
 
 
-def _slope(logp: Tensor, some: bool, actions: Tensor, above: Tensor, by_entropy: Tensor, by_smooth: Tensor,
-           entropy: Tensor) -> Tensor:
+def _slope(logp: Tensor, some: bool, actions: Tensor, above: Tensor, by_entropy: Tensor | None, by_smooth: Tensor,
+           entropy: Tensor | None) -> Tensor:
     """The gradient of a block's logits [rows, A] from those of chosen log-probabilities at actions, [rows, K] both, of
-    entropy and smoothing term, [rows, 1] as the entropy; `some` says that not all actions are possible."""
+    entropy (if any) and smoothing term, [rows, 1] as the entropy; `some` says that not all actions are possible."""
     possible, p = logp > NEVER / 2 if some else None, logp.exp()
     even = by_smooth / _count(possible, p)
     slope = p.mul(-above.sum(1, keepdim=True) - by_smooth).add_(even if possible is None else even * possible)
-    if by_entropy.any():
+    if by_entropy is not None:
         slope.addcmul_(p * ((logp if possible is None else logp * possible) + entropy), by_entropy, value=-1)
     return slope.scatter_add_(1, actions, above)

@@ -85,16 +85,17 @@ def test_transformers_are_those_of_torch(norm):
     last = [torch.nn.LayerNorm(8) if norm == "before" else None for _ in range(2)]
     theirs = (torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 16, **options), 2, last[0], False),
               torch.nn.TransformerDecoder(torch.nn.TransformerDecoderLayer(8, 2, 16, **options), 2, last[1]))
-    names = ({"attention.project.": "self_attn.in_proj_", "attention.out": "self_attn.out_proj", ".norm.": ".norm1.",
-              "feedforward.norm": "norm2"},
-             {"own.project.": "self_attn.in_proj_", "own.out": "self_attn.out_proj", "cross.project.": "multihead_attn.in_proj_",
-              "cross.out": "multihead_attn.out_proj", "own_norm": "norm1", "cross_norm": "norm2", "feedforward.norm": "norm3"})
+    both = {"feedforward.up": "linear1", "feedforward.down": "linear2"}
+    names = (both | {"feedforward.norm": "norm2", "attention.project.": "self_attn.in_proj_",
+                     "attention.out": "self_attn.out_proj", "0.norm.": "0.norm1.", "1.norm.": "1.norm1."},
+             both | {"feedforward.norm": "norm3", "own.project.": "self_attn.in_proj_", "own.out": "self_attn.out_proj",
+                     "cross.project.": "multihead_attn.in_proj_", "cross.out": "multihead_attn.out_proj",
+                     "own_norm": "norm1", "cross_norm": "norm2"})
     for ours, other, new in zip((encoder, decoder), theirs, names):
         found = {}
         for name, value in ours.state_dict().items():
-            if name.startswith("layers."):
-                for old, called in ({"feedforward.up": "linear1", "feedforward.down": "linear2"} | new).items():
-                    name = name.replace(old, called) if old != ".norm." or "feedforward" not in name else name
+            for old, called in new.items():
+                name = name.replace(old, called)
             found[name] = value
         other.load_state_dict(found)
     source, fed = torch.randn(2, 5, 8), torch.randn(2, 6, 8)

@@ -32,11 +32,18 @@ def test_one_of_another_kind_is_refused_key_by_key(made, change, said):
     assert said in str(refused.value)
 
 
-def test_one_of_another_shape_names_what_differs_alone(made):
+@pytest.mark.parametrize(("change", "said"), [
+    ({"width": 99}, "shape.width=99 there, 8 here"), ({"norm": "after"}, 'shape.norm="after" there, "before" here')])
+def test_one_of_another_shape_names_what_differs_alone(made, change, said):
     setup, folder, facts = made
     with pytest.raises(ValueError) as refused:
-        pretrain.adopt(setup, facts | {"shape": facts["shape"] | {"width": 99}}, folder)
-    assert str(refused.value).endswith("is of another kind: shape.width=99 there, 8 here; they must agree")
+        pretrain.adopt(setup, facts | {"shape": facts["shape"] | change}, folder)
+    assert str(refused.value).endswith(f"is of another kind: {said}; they must agree")
+
+
+def test_weights_do_not_ask_what_was_dropped_out(made):
+    setup, folder, facts = made
+    pretrain.adopt(setup, facts | {"shape": facts["shape"] | {"dropout": 0.9}}, folder)
 
 
 def test_notes_that_no_run_wrote_are_refused_in_words(made):

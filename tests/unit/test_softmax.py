@@ -54,8 +54,8 @@ def test_several_actions_of_a_row_are_those_one_by_one(monkeypatch, legal):
     if legal:
         allowed = allowed.scatter(2, several, True)
     above, into = torch.randn(N, T, 4, dtype=torch.float64), [states, head.words.weight, head.bias]
-    found, *details = head.chosen(states, several, mask, allowed, True)
-    alone = [head.chosen(states, one, mask, allowed, True) for one in several.unbind(2)]
+    found, *details = head.of_actions(states, several, mask, allowed, True)
+    alone = [head.of_actions(states, one, mask, allowed, True) for one in several.unbind(2)]
     assert torch.allclose(found, torch.stack([one[0] for one in alone], 2), atol=1e-12, rtol=0) and found[1, 3].eq(0).all()
     assert all(torch.equal(*pair) for pair in zip(details, alone[0][1:], strict=True))
     more = [torch.randn(N, T, dtype=torch.float64) for _ in details]
