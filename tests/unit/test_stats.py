@@ -166,6 +166,13 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean():
     assert interquartile_mean(values) == pytest.approx(scipy_stats.trim_mean(values, 0.25), abs=1e-12)
 
 
+def test_a_share_of_right_answers_ends_at_all_of_them_and_other_means_where_they_may():
+    right = [np.r_[np.zeros(wrong), np.ones(50 - wrong)] for wrong in (0, 1, 4)]
+    share, other = (over_seeds([rows_of(one * by) for one in right], mean) for by in (1, 0.5))
+    assert share.high == 100 and 50 < other.high and share.low == pytest.approx(2 * other.low)
+    assert over_seeds([rows_of(1 - one) for one in right], mean).low == 0
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_at_the_least_detectable_gain_power_is_80_percent(seeds):
     rng, trials, seen, alike, n = np.random.default_rng(seeds), 400, 0, 0.6, 150
