@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import stats
-from .report_scores import is_mean, mean_of, of_library, ratio_of, reproduces, task_score
+from .report_scores import mean_of, of_library, ratio_of, reproduces, task_score
 from .resampling import Score
 from .results import CIRCUMSTANCES, COST, Result, comparable, config_hash
 from .stats import Difference, Interval
@@ -190,7 +190,7 @@ class Judge:
         if not seeds or left[seeds[0]].shape != right[seeds[0]].shape:
             return None
         return stats.paired([left[seed] for seed in seeds], [right[seed] for seed in seeds], score, self.samples,
-                            mean=is_mean(left[seeds[0]]) and is_mean(right[seeds[0]]))
+                            mean=stats.is_mean(left[seeds[0]]) and stats.is_mean(right[seeds[0]]))
 
     def baseline(self, entry: Entry) -> Entry | None:
         """The MLE continued of the same policy that shares most seeds and starting points, of equal ones the latest; None where

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from .resampling import Corpus, Ratio, Score
+from .stats import is_mean
 
 
 def of_library(name: str) -> Score:
@@ -25,11 +26,6 @@ def task_score(task: str, options: str, metric: str) -> Score | None:
         return make(task, json.loads(options)).metrics[metric].score
     except Exception:                          # whatever a task of somebody else raises, the report is still made
         return None
-
-
-def is_mean(rows: np.ndarray) -> bool:
-    """Whether statistics are [value, 1]."""
-    return rows.shape[1] == 2 and bool((rows[:, 1] == 1).all())
 
 
 def mean_of(stored: Sequence[tuple[float | None, np.ndarray]]) -> Score | None:

@@ -57,6 +57,11 @@ def _checked(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
     return rows
 
 
+def is_mean(rows: np.ndarray) -> bool:
+    """Whether statistics are [value, 1]."""
+    return rows.shape[1] == 2 and bool((rows[:, 1] == 1).all())
+
+
 def _seed_noise(scores: np.ndarray, samples: int, seed: int) -> np.ndarray:
     """Draws [samples] of the error that S seeds leave in a mean: s / sqrt(S) * t with S - 1 degrees of freedom.
 
@@ -93,7 +98,7 @@ def over_seeds(rows: Sequence[np.ndarray], score: Score, samples: int = 1000, se
     scores = np.array([score(one.sum(0)) for one in checked])
     draws = score_draws(rows, score, samples, seed).mean(0)
     ends = _ends(draws + _seed_noise(scores, samples, seed), level)
-    if all(one.shape[1] == 2 and (one[:, 1] == 1).all() and np.isin(one[:, 0], (0, 1)).all() for one in checked):
+    if all(is_mean(one) and np.isin(one[:, 0], (0, 1)).all() for one in checked):
         ends = np.clip(ends, *sorted(score(np.array([share, 1.0])) for share in (0.0, 1.0)))
     return Interval(float(scores.mean()), *map(float, ends))
 

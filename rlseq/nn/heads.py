@@ -279,7 +279,7 @@ class Copy(Head):
         known, words = once & (ids < size), fold(words, len(ids))                          # [B, k*T, S] from here on
         whole = torch.zeros_like(words).scatter_add(2, first.unsqueeze(1).expand_as(words), fold(attention, len(ids)))
         mixed = torch.logaddexp(words, _log(whole) + fold(copy.unsqueeze(2), len(ids)))
-        copied = (once & ~known).unsqueeze(1) & (whole > 0)                                # of these alone only some are possible
+        copied = (once & ~known).unsqueeze(1) & (whole > 0)                                # not where nothing points at them
         mixed, words = mixed * (known.unsqueeze(1) | copied), words * known.unsqueeze(1)
 
         def among(of_mixed: Tensor, of_words: Tensor) -> Tensor:
