@@ -11,7 +11,7 @@ import copy
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -31,8 +31,12 @@ def check(ranks: int, encoder: str, decoder: str) -> None:
 
 
 def twin(learner: Learner) -> Learner:
-    """A sharded learner that is trained in place of this one, with the same weights."""
+    """A sharded learner that is trained in place of this one, with the same weights; single numbers are [1], to be cut."""
     found = copy.deepcopy(learner)
+    for one in found.modules():
+        for name, value in one.named_parameters(recurse=False):
+            if not value.dim():
+                setattr(one, name, nn.Parameter(value.detach().view(1), value.requires_grad))
     mesh = init_device_mesh(learner.policy.first.device.type, (dist.get_world_size(),))
     for one in [*found.modules()]:
         if isinstance(one, EncoderLayer):                    # what is called as a whole; the rest goes with the learner
@@ -57,14 +61,13 @@ def hand_back(sharded: Learner, whole: Learner) -> None:
     """Give the learner the weights that its twin has learnt, on all ranks."""
     for part, value in zip(sharded.parameters(), whole.parameters(), strict=True):
         if part.requires_grad:
-            value.copy_(full(part))
+            value.copy_(full(part).view(value.shape))
 
 
 def like(value: Tensor, part: Tensor) -> Tensor:
-    """A whole tensor, rank 0's, shared out as `part` is; as it is where that is whole, or is no tensor of this shape."""
-    if isinstance(part, DTensor) and value.shape == part.shape:
-        return distribute_tensor(value.detach(), part.device_mesh, part.placements)
-    return value
+    """A whole tensor, rank 0's, of the shape of `part`, and shared out as it is."""
+    found = value.detach().view(part.shape)
+    return distribute_tensor(found, part.device_mesh, part.placements) if isinstance(part, DTensor) else found
 
 
 def state_of(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:

@@ -275,8 +275,8 @@ class Trainer:
         self.learner.load_state_dict(groups["learner"])
         saved, parameters = self.optimiser.state_dict(), list(self.trained.parameters())
         moments = {int(name.partition("/")[2]): state for name, state in groups.items() if name.startswith("optimiser/")}
-        saved["state"] = {index: {name: shards.like(value, parameters[index]) for name, value in state.items()}
-                          for index, state in sorted(moments.items())}
+        saved["state"] = {index: {name: value if name == "step" else shards.like(value, parameters[index])
+                                  for name, value in state.items()} for index, state in sorted(moments.items())}
         self.optimiser.load_state_dict(saved)
         self.cost, self.curve, self.heard = Cost(**facts["cost"]), facts["curve"], facts["heard"]
         self.best = None if facts["best"] is None else (facts["best"], groups["best"])

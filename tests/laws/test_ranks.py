@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlseq import dist, experiment, pretrain, shards
+from rlseq import dist, experiment, pretrain, shards, tasks
 from rlseq.env import SequenceEnv
 from rlseq.evaluate import evaluate, reference_nll
 from rlseq.nn.policy import Shape, make_policy
@@ -206,11 +206,15 @@ def test_a_rank_that_dies_ends_the_others_within_seconds_in_words(tmp_path):
     assert [point["updates"] for point in one.curve] == [2, 4], "it goes on, and on one rank"
 
 
-def train_sharded(folder, name, shard, product):
+RELATIVE = {"head": "copy", "pointing": "relative"}                  # its gain is a single number, which nothing cuts
+
+
+def train_sharded(folder, name, shard, product, shape):
     """In float32 as well, where products are oneDNN's."""
     os.environ["RLSEQ_PRODUCT"] = product
+    task = tasks.make("sort", {"head": "copy", "max_length": 6}) if shape else None
     for until in (4, 8):
-        one = exact((name, {"decoder_layers": 2}), Path(folder) / "run", log := [], updates=8, every=4)
+        one = exact((name, {"decoder_layers": 2, **shape}), Path(folder) / "run", log := [], updates=8, every=4, task=task)
         if product == "onednn":
             one.policy, one.algorithm = one.policy.float(), one.algorithm.float()
         one.shard, one.accumulate = shard and (until == 4 or product == "plain"), 2          # resumed unsharded as well
@@ -218,10 +222,11 @@ def train_sharded(folder, name, shard, product):
     kept(one, log, Path(folder) / "found.pt")
 
 
-@pytest.mark.parametrize(("name", "product"), [("ppo", "plain"), ("mle", "plain"), ("mle", "onednn")])
-def test_sharded_parameters_learn_what_whole_ones_do(name, product, tmp_path):
+@pytest.mark.parametrize(("name", "product", "shape"), [("ppo", "plain", {}), ("mle", "plain", {}), ("mle", "onednn", {}),
+                                                        ("mle", "onednn", RELATIVE)])
+def test_sharded_parameters_learn_what_whole_ones_do(name, product, shape, tmp_path):
     for shard in (True, False):
-        together(2, train_sharded, str(tmp_path / str(shard)), name, shard, product)
+        together(2, train_sharded, str(tmp_path / str(shard)), name, shard, product, shape)
     whole, sharded = (torch.load(tmp_path / str(shard) / "found.pt") for shard in (False, True))
     if product == "plain":
         alike(whole, sharded, name)

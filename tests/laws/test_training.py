@@ -24,11 +24,11 @@ def carried(name, **more):
     return {**CARRIED, **({} if name == "mrt" else MOMENTS), **more}
 
 
-def trainer(name, folder, shape, log, seed=3, changes=None, precise=False, **stage):
-    """A trainer of a small policy whose weights depend on `seed`."""
-    task = Table(words=4, steps=4, rule=True)
+def trainer(name, folder, shape, log, seed=3, changes=None, precise=False, task=None, **stage):
+    """A trainer of a small policy whose weights depend on `seed`, by default for a table of rewards."""
+    task = task or Table(words=4, steps=4, rule=True)
     torch.manual_seed(seed)
-    policy = make_policy(task.sizes, Shape(head="vocabulary", **{**TINY, **shape}))
+    policy = make_policy(task.sizes, Shape(**{"head": "vocabulary", **TINY, **shape}))
     algorithm = algorithm_of(name, policy, CHANGES if changes is None else changes).float()
     if precise:
         policy, algorithm = policy.double(), algorithm.double()
