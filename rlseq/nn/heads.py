@@ -131,9 +131,9 @@ class Vocabulary(Head):
         return Scores(logp, *([more[0], None, more[1]] if detail else []))
 
     def of_actions(self, states: Tensor, actions: Tensor, mask: Tensor, legal: Tensor | None, detail: bool,
-               foreseen: Foreseen | None = None, temperature: float = 1.0) -> list[Tensor]:
-        """Log-probabilities of actions [N, T], or with `detail` [N, T, K], then entropy and smoothing term [N, T] too; 0 where
-        `mask` is False."""
+                   foreseen: Foreseen | None = None, temperature: float = 1.0, power: float = 1.0) -> list[Tensor]:
+        """Log-probabilities of actions [N, T], then with `detail` entropy and smoothing term [N, T], or with a `power` the
+        logarithm of the sum of all p^power; with either, actions may be [N, T, K]. 0 where `mask` is False."""
         real = mask.flatten().nonzero().squeeze(1)
 
         def taken(one: Tensor | None) -> Tensor | None:
@@ -142,7 +142,7 @@ class Vocabulary(Head):
         states, actions, legal = taken(states), taken(actions), taken(legal)
         foreseen = None if foreseen is None else replace(foreseen, weight=taken(foreseen.weight))
         found = chosen(tempered(states, temperature), self.words.weight, tempered(self.bias, temperature), actions, legal,
-                       detail, foreseen)
+                       detail, foreseen, power)
         return [one.new_zeros(mask.numel(), *one.shape[1:]).index_copy(0, real, one).view(*mask.shape, *one.shape[1:])
                 for one in found]
 
@@ -239,58 +239,81 @@ class Copy(Head):
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
               legal: Tensor | None, detail: bool, foreseen: Foreseen | None = None, temperature: float = 1.0,
               said: Tensor | None = None) -> Scores:
-        """As every head, but without an [N, T, A] mixture unless legality, temperature or a long source ask for one.
+        """As every head, but without an [N, T, A] mixture, unless legality, details of tempered answers or a long source ask
+        for one.
 
         The mixture takes what float32 rounds to 0 for impossible; here only a copy can be, a word that is written never.
         """
-        long = detail and LONG * memory.mask.shape[1] > memory.batch.num_actions
-        if legal is not None or temperature != 1.0 or long:
+        more = detail or temperature != 1.0                             # than the actions: all words of the source
+        long = more and LONG * memory.mask.shape[1] > memory.batch.num_actions
+        if legal is not None or (detail and temperature != 1.0) or long:
             return super().score(states, memory, keys, actions, mask, legal, detail, None, temperature, said)
         states = self._told(states, memory, said)
         write, copy, attention = self._parts(states, memory, keys, said)
         size, ids = len(self.write.words.weight), memory.batch.extra["copy_ids"]
         asked = fold(actions.unsqueeze(2), len(ids))                                       # [B, k*T, 1]
-        if detail:
+        if more:
             asked = torch.cat([asked, ids.unsqueeze(1).expand(-1, asked.shape[1], -1)], 2)
         asked = asked.view(*actions.shape, -1)                                             # [N, T, 1 (+ S)]
-        words, *more = self.write.of_actions(states, asked.clamp(max=size - 1).squeeze(2), mask, None, detail)
+        words, *sums = self.write.of_actions(states, asked.clamp(max=size - 1).squeeze(2), mask, None, detail,
+                                             power=1 / temperature)
         words = (words.view(asked.shape) + write.unsqueeze(2)).masked_fill(asked >= size, NEVER)
-        copied = self._copied(attention, actions, ids) + copy
-        logp = torch.logaddexp(words[..., 0], copied)
-        return Scores(logp, *self._details(words[..., 1:], write, copy, attention, memory, *more)) if detail else Scores(logp)
+        logp = torch.logaddexp(words[..., 0], self._copied(attention, actions, ids) + copy)
+        if not more:
+            return Scores(logp)
+        source = _Source(words[..., 1:], size, attention, copy, memory)
+        if detail:
+            return Scores(logp, *source.details(write, *sums))
+        return Scores(logp / temperature - source.power(sums[0] + write / temperature, 1 / temperature))
 
     def _copied(self, attention: Tensor, actions: Tensor, ids: Tensor) -> Tensor:
         """Attention [N, T, S], actions [N, T] -> log of what is copied from everywhere the source holds them."""
         same = fold(actions.unsqueeze(2), len(ids)) == ids.unsqueeze(1)
         return _log((fold(attention, len(ids)) * same).sum(2).view(actions.shape))
 
-    def _details(self, words: Tensor, write: Tensor, copy: Tensor, attention: Tensor, memory: Memory, entropy: Tensor,
-                 smooth: Tensor) -> tuple[Tensor, None, Tensor]:
-        """Entropy and smoothing term [N, T] of the mixture, from those of the vocabulary alone:
-
-            sum_w f(P(w)) = sum_w f(g P_vocabulary(w)) + sum_{w in the source} [f(P(w)) - f(g P_vocabulary(w))]
-
-        words: [N, T, S] log-probability of writing the word at each source position; entropy and smooth: [N, T].
-        """
-        ids, size, (rows, steps, _) = memory.batch.extra["copy_ids"], len(self.write.words.weight), words.shape
-        same = (ids.unsqueeze(2) == ids.unsqueeze(1)) & memory.mask.unsqueeze(1)
-        first = same.to(torch.uint8).argmax(2)                                             # [B, S]: where a word is first
-        once = memory.mask & (first == torch.arange(ids.shape[1], device=ids.device))
-        known, words = once & (ids < size), fold(words, len(ids))                          # [B, k*T, S] from here on
-        whole = torch.zeros_like(words).scatter_add(2, first.unsqueeze(1).expand_as(words), fold(attention, len(ids)))
-        mixed = torch.logaddexp(words, _log(whole) + fold(copy.unsqueeze(2), len(ids)))
-        copied = (once & ~known).unsqueeze(1) & (whole > 0)                                # not where nothing points at them
-        mixed, words = mixed * (known.unsqueeze(1) | copied), words * known.unsqueeze(1)
-
-        def among(of_mixed: Tensor, of_words: Tensor) -> Tensor:
-            return (of_mixed - of_words).sum(2).view(rows, steps)
-
-        total = size * (smooth + write) + among(mixed, words)
-        entropy = write.exp() * (entropy - write) - among(mixed.exp() * mixed, words.exp() * words)
-        return entropy, None, total / (size + copied.sum(2).view(rows, steps))
-
     def attention(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
         return self._parts(self._told(states, memory, said), memory, keys, said)[2]
 
     def _told(self, states: Tensor, memory: Memory, said: Tensor | None) -> Tensor:
         return states if self.recall is None else self.recall.told(states, said, memory)
+
+
+class _Source:
+    """What the words of the source add to sums over all actions, with the vocabulary's own at hand:
+
+        sum_w f(P(w)) = sum_w f(g P_vocabulary(w)) + sum_{w in the source} [f(P(w)) - f(g P_vocabulary(w))]
+
+    words: [N, T, S] log-probability of writing the word at each source position; attention: [N, T, S]; copy: [N, T] log (1 - g).
+    """
+
+    def __init__(self, words: Tensor, size: int, attention: Tensor, copy: Tensor, memory: Memory) -> None:
+        ids, self.size, self.shape = memory.batch.extra["copy_ids"], size, copy.shape
+        same = (ids.unsqueeze(2) == ids.unsqueeze(1)) & memory.mask.unsqueeze(1)
+        first = same.to(torch.uint8).argmax(2)                                             # [B, S]: where a word is first
+        once = memory.mask & (first == torch.arange(ids.shape[1], device=ids.device))
+        self.words = fold(words, len(ids))                                                 # [B, k*T, S] from here on
+        whole = torch.zeros_like(self.words).scatter_add(2, first.unsqueeze(1).expand_as(self.words),
+                                                         fold(attention, len(ids)))
+        self.mixed = torch.logaddexp(self.words, _log(whole) + fold(copy.unsqueeze(2), len(ids)))
+        self.known = (once & (ids < size)).unsqueeze(1)
+        self.copied = (once & (ids >= size)).unsqueeze(1) & (whole > 0)                    # not where nothing points at them
+
+    def details(self, write: Tensor, entropy: Tensor, smooth: Tensor) -> tuple[Tensor, None, Tensor]:
+        """Entropy and smoothing term [N, T] of the mixture, from log g and those of the vocabulary alone, [N, T]."""
+        mixed, words = self.mixed * (self.known | self.copied), self.words * self.known
+
+        def among(of_mixed: Tensor, of_words: Tensor) -> Tensor:
+            return (of_mixed - of_words).sum(2).view(self.shape)
+
+        total = self.size * (smooth + write) + among(mixed, words)
+        entropy = write.exp() * (entropy - write) - among(mixed.exp() * mixed, words.exp() * words)
+        return entropy, None, total / (self.size + self.copied.sum(2).view(self.shape))
+
+    def power(self, written: Tensor, power: float) -> Tensor:
+        """log sum_w P(w)^power [N, T], from log sum_w (g P_vocabulary(w))^power."""
+        written = fold(written.unsqueeze(2), len(self.words))                              # [B, k*T, 1]
+        mixed = (power * self.mixed).masked_fill(~(self.known | self.copied), NEVER)
+        words = (power * self.words).masked_fill(~self.known, NEVER)
+        most = torch.maximum(written, mixed.amax(2, keepdim=True)).detach()
+        found = (written - most).exp() + ((mixed - most).exp() - (words - most).exp()).sum(2, keepdim=True)
+        return (found.log() + most).view(self.shape)

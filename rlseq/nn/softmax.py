@@ -6,6 +6,8 @@ again, unless the caller foresaw the gradient: then it was made in passing, in t
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -18,17 +20,18 @@ ROWS = 128                             # of a block at least: each adds to the w
 
 
 def chosen(states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, legal: Tensor | None, detail: bool,
-           foreseen: Foreseen | None = None) -> tuple[Tensor, ...]:
-    """log softmax(states weight^T + bias) at the actions; with `detail` the entropy and the mean over possible actions too.
+           foreseen: Foreseen | None = None, power: float = 1.0) -> tuple[Tensor, ...]:
+    """log softmax(states weight^T + bias) at the actions; with `detail` the entropy and the mean over possible actions too;
+    or with a `power` other than 1 the logarithm of the sum of all p^power.
 
-    states: [M, H]; weight: [A, H]; bias: [A]; actions: [M], or with `detail` [M, K], several of a row; legal: [M, A] bool;
-    results: [M], the first as actions, float32 at least. A wrong guess of what is foreseen, with a weight [M] for one action
-    a row, costs time alone.
+    states: [M, H]; weight: [A, H]; bias: [A]; actions: [M], or with `detail` or a power [M, K], several of a row; legal:
+    [M, A] bool, None with a power; results: [M], the first as actions, float32 at least. A wrong guess of what is foreseen,
+    with a weight [M] for one action a row, costs time alone.
     """
     if torch.is_autocast_enabled(states.device.type):
         dtype = torch.get_autocast_dtype(states.device.type)
         states, weight, bias = states.to(dtype), weight.to(dtype), bias.to(dtype)
-    return _Chosen.apply(states, weight, bias, actions, legal, detail, foreseen)
+    return _Chosen.apply(states, weight, bias, actions, legal, detail, foreseen, power)
 
 
 def _blocks(states: Tensor, weight: Tensor, bias: Tensor, legal: Tensor | None):
@@ -44,12 +47,13 @@ def _blocks(states: Tensor, weight: Tensor, bias: Tensor, legal: Tensor | None):
 class _Chosen(torch.autograd.Function):
     """With l the logits, p their softmax, H its entropy, m the number of possible actions and a the action:
 
-        d log p_a / d l_j = 1[j = a] - p_j;   dH / d l_j = -p_j (log p_j + H);   d mean log p / d l_j = 1[possible] / m - p_j
+        d log p_a / d l_j = 1[j = a] - p_j;   dH / d l_j = -p_j (log p_j + H);   d mean log p / d l_j = 1[possible] / m - p_j;
+        d log sum p^n / d l_j = n (q_j - p_j) with q the softmax of n l
     """
 
     @staticmethod
-    def forward(ctx, states, weight, bias, actions, legal, detail, foreseen):
-        ctx.early = None
+    def forward(ctx, states, weight, bias, actions, legal, detail, foreseen, power):
+        ctx.early, ctx.power = None, power
         if any(ctx.needs_input_grad) and foreseen is not None:
             g, e = foreseen.weight.to(_no_rows(states).dtype), foreseen.smoothing if detail else 0.0
             ctx.early = _Gradient(states, weight, bias, actions, g, e)
@@ -62,32 +66,35 @@ class _Chosen(torch.autograd.Function):
                 if legal is not None:
                     logp.mul_(possible := logp > NEVER / 2)
                 parts += [-(p * logp).sum(1), logp.sum(1) / _count(possible, logp).squeeze(1)]
+            if power != 1:
+                parts.append((logp * power).logsumexp(1))
             if ctx.early is not None:
                 ctx.early.add(cut, p, possible)
             found.append(parts)
         none = _no_rows(states)
         logp, *more = (torch.cat(column) for column in zip(*found)) if found else [
-            none.new_zeros(actions.shape), *([none, none] if detail else [])]
+            none.new_zeros(actions.shape), *([none, none] if detail else [none] if power != 1 else [])]
         ctx.save_for_backward(states, weight, bias, actions, legal, *more[:1])
         return logp, *more
 
     @staticmethod
     @once_differentiable
     def backward(ctx, above, *above_more):
-        states, weight, bias, actions, legal, *entropy = ctx.saved_tensors
+        states, weight, bias, actions, legal, *first = ctx.saved_tensors          # the entropy, or the sum of powers
         if ctx.early is not None and (factor := ctx.early.factor(above, *above_more)) is not None:
-            return *ctx.early.times(factor), None, None, None, None
+            return *ctx.early.times(factor), *[None] * 5
         gradient = _Gradient(states, weight, bias, actions, None if above_more else above)
-        if above_more and not above_more[0].any():
-            above_more, entropy = (None, above_more[1]), (None,)
+        if ctx.power == 1 and above_more and not above_more[0].any():
+            above_more, first = (None, above_more[1]), (None,)
+        slope = partial(_slope, legal is not None) if ctx.power == 1 else partial(_slope_of_powers, ctx.power)
         for cut, logits in _blocks(states, weight, bias, legal):
             if above_more:
                 taken = (None if one is None else one[cut].view(len(logits), -1)
-                         for one in (actions, above, *above_more, *entropy))
-                gradient.add_slope(cut, _slope(logits.log_softmax(1), legal is not None, *taken))
+                         for one in (actions, above, *above_more, *first))
+                gradient.add_slope(cut, slope(logits.log_softmax(1), *taken))
             else:
                 gradient.add(cut, logits.softmax(1))
-        return *gradient.times(None), None, None, None, None
+        return *gradient.times(None), *[None] * 5
 
 
 class _Gradient:
@@ -149,7 +156,7 @@ def _no_rows(states: Tensor) -> Tensor:
     return states.new_zeros(0, dtype=torch.promote_types(states.dtype, torch.float32))
 
 
-def _slope(logp: Tensor, some: bool, actions: Tensor, above: Tensor, by_entropy: Tensor | None, by_smooth: Tensor,
+def _slope(some: bool, logp: Tensor, actions: Tensor, above: Tensor, by_entropy: Tensor | None, by_smooth: Tensor,
            entropy: Tensor | None) -> Tensor:
     """The gradient of a block's logits [rows, A] from those of chosen log-probabilities at actions, [rows, K] both, of
     entropy (if any) and smoothing term, [rows, 1] as the entropy; `some` says that not all actions are possible."""
@@ -158,4 +165,11 @@ def _slope(logp: Tensor, some: bool, actions: Tensor, above: Tensor, by_entropy:
     slope = p.mul(-above.sum(1, keepdim=True) - by_smooth).add_(even if possible is None else even * possible)
     if by_entropy is not None:
         slope.addcmul_(p * ((logp if possible is None else logp * possible) + entropy), by_entropy, value=-1)
+    return slope.scatter_add_(1, actions, above)
+
+
+def _slope_of_powers(power: float, logp: Tensor, actions: Tensor, above: Tensor, by_sum: Tensor, powers: Tensor) -> Tensor:
+    """As `_slope`, from the gradients of chosen log-probabilities and of the logarithm [rows, 1] of the sum of all p^power."""
+    slope = logp.exp().mul_(-above.sum(1, keepdim=True) - power * by_sum)
+    slope.addcmul_((logp * power).sub_(powers).exp_(), power * by_sum)
     return slope.scatter_add_(1, actions, above)

@@ -46,9 +46,9 @@ def test_a_copy_is_the_written_mixture():
 
 
 @pytest.mark.parametrize("pointing", ["dot", "relative"])
-@pytest.mark.parametrize("detail", [False, True])
+@pytest.mark.parametrize(("detail", "temperature"), [(False, 1.0), (True, 1.0), (False, 0.5), (False, 1.7), (False, 0.05)])
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_a_copy_scores_as_its_whole_mixture_does(monkeypatch, pointing, detail, dtype, error):
+def test_a_copy_scores_as_its_whole_mixture_does(monkeypatch, pointing, detail, temperature, dtype, error):
     # words twice in a source, words unknown, words of another source or of padding only; two answers a source. Sums are of a
     # few numbers near 1, in float32 also under autocast, whose bf16 products carry 8 bits.
     monkeypatch.setattr(heads, "LONG", 0)
@@ -65,7 +65,7 @@ def test_a_copy_scores_as_its_whole_mixture_does(monkeypatch, pointing, detail, 
     said = None if head.recall is None else head.recall.along(actions, memory)
     decoded = torch.randn(N, T, 8, dtype=exact, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        plain, fast = (score(decoded, memory, head.keys(memory), actions, real, None, detail, said=said)
+        plain, fast = (score(decoded, memory, head.keys(memory), actions, real, None, detail, None, temperature, said)
                        for score in (partial(Head.score, head), head.score))
     names = ["logp", "entropy", "smooth"] if detail else ["logp"]
     above, into = {name: torch.randn(N, T, dtype=exact) * real for name in names}, [decoded, states, *head.parameters()]
