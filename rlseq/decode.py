@@ -102,10 +102,10 @@ def sample(policy: Policy, env: SequenceEnv, k: int = 1, temperature: float = 1.
             policy, part, k, temperature, top_k, top_p, given and tuple(one[own[i][0] * k:own[i][1] * k] for one in given))),
                       env.batch)
     cut = top_k > 0 or top_p < 1.0
-    plain = temperature == 1.0 and not cut
 
     def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
-        p = logits.softmax(-1) if plain else truncated(logits.log_softmax(-1), temperature, top_k, top_p).exp()
+        warm = logits if temperature == 1.0 else logits / temperature
+        p = truncated(logits.log_softmax(-1), temperature, top_k, top_p).exp() if cut else warm.softmax(-1)
         return _or_given(env, given, draw(p, _uniform(env))), p
     return replace(_roll(policy, env, k, choose, cut), temperature=temperature)
 

@@ -12,6 +12,7 @@ from ..types import NEVER, STOP, Foreseen, Scores, Sizes
 from .attention import Attention, Kind, fold, read, weights
 from .encoders import Memory, Words
 from .linear import Linear, product
+from .mixture import SourceWords, log_share
 from .recall import Counting, Recall, Turning
 from .softmax import chosen
 
@@ -49,11 +50,6 @@ def _judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor
     sane = logp.masked_fill(~possible, 0.0)
     entropy = -(sane.exp() * sane * possible).sum(-1)
     return logp.gather(-1, actions.unsqueeze(-1)).squeeze(-1), entropy, sane.sum(-1) / possible.sum(-1)
-
-
-def _log(share: Tensor) -> Tensor:
-    """The logarithm, NEVER of nothing."""
-    return share.clamp(min=1e-37).log().masked_fill(share == 0, NEVER)
 
 
 class Head(nn.Module):
@@ -234,7 +230,7 @@ class Copy(Head):
         mixed = mixed.scatter_add(2, ids, fold(attention, problems)).view(rows, steps, actions) * copy.exp()[..., None]
         words = log_probabilities(self.write.logits(states, memory, None), None) + write[..., None]
         mixed = mixed + F.pad(words.exp(), (0, actions - words.shape[2]))
-        return _log(mixed)
+        return log_share(mixed)
 
     def score(self, states: Tensor, memory: Memory, keys: Tensor | None, actions: Tensor, mask: Tensor,
               legal: Tensor | None, detail: bool, foreseen: Foreseen | None = None, temperature: float = 1.0,
@@ -261,7 +257,7 @@ class Copy(Head):
         logp = torch.logaddexp(words[..., 0], self._copied(attention, actions, ids) + copy)
         if not more:
             return Scores(logp)
-        source = _Source(words[..., 1:], size, attention, copy, memory)
+        source = SourceWords(words[..., 1:], size, attention, copy, memory)
         if detail:
             return Scores(logp, *source.details(write, *sums))
         return Scores(logp / temperature - source.power(sums[0] + write / temperature, 1 / temperature))
@@ -269,51 +265,10 @@ class Copy(Head):
     def _copied(self, attention: Tensor, actions: Tensor, ids: Tensor) -> Tensor:
         """Attention [N, T, S], actions [N, T] -> log of what is copied from everywhere the source holds them."""
         same = fold(actions.unsqueeze(2), len(ids)) == ids.unsqueeze(1)
-        return _log((fold(attention, len(ids)) * same).sum(2).view(actions.shape))
+        return log_share((fold(attention, len(ids)) * same).sum(2).view(actions.shape))
 
     def attention(self, states: Tensor, memory: Memory, keys: Tensor | None, said: Tensor | None = None) -> Tensor:
         return self._parts(self._told(states, memory, said), memory, keys, said)[2]
 
     def _told(self, states: Tensor, memory: Memory, said: Tensor | None) -> Tensor:
         return states if self.recall is None else self.recall.told(states, said, memory)
-
-
-class _Source:
-    """What the words of the source add to sums over all actions, with the vocabulary's own at hand:
-
-        sum_w f(P(w)) = sum_w f(g P_vocabulary(w)) + sum_{w in the source} [f(P(w)) - f(g P_vocabulary(w))]
-
-    words: [N, T, S] log-probability of writing the word at each source position; attention: [N, T, S]; copy: [N, T] log (1 - g).
-    """
-
-    def __init__(self, words: Tensor, size: int, attention: Tensor, copy: Tensor, memory: Memory) -> None:
-        ids, self.size, self.shape = memory.batch.extra["copy_ids"], size, copy.shape
-        same = (ids.unsqueeze(2) == ids.unsqueeze(1)) & memory.mask.unsqueeze(1)
-        first = same.to(torch.uint8).argmax(2)                                             # [B, S]: where a word is first
-        once = memory.mask & (first == torch.arange(ids.shape[1], device=ids.device))
-        self.words = fold(words, len(ids))                                                 # [B, k*T, S] from here on
-        whole = torch.zeros_like(self.words).scatter_add(2, first.unsqueeze(1).expand_as(self.words),
-                                                         fold(attention, len(ids)))
-        self.mixed = torch.logaddexp(self.words, _log(whole) + fold(copy.unsqueeze(2), len(ids)))
-        self.known = (once & (ids < size)).unsqueeze(1)
-        self.copied = (once & (ids >= size)).unsqueeze(1) & (whole > 0)                    # not where nothing points at them
-
-    def details(self, write: Tensor, entropy: Tensor, smooth: Tensor) -> tuple[Tensor, None, Tensor]:
-        """Entropy and smoothing term [N, T] of the mixture, from log g and those of the vocabulary alone, [N, T]."""
-        mixed, words = self.mixed * (self.known | self.copied), self.words * self.known
-
-        def among(of_mixed: Tensor, of_words: Tensor) -> Tensor:
-            return (of_mixed - of_words).sum(2).view(self.shape)
-
-        total = self.size * (smooth + write) + among(mixed, words)
-        entropy = write.exp() * (entropy - write) - among(mixed.exp() * mixed, words.exp() * words)
-        return entropy, None, total / (self.size + self.copied.sum(2).view(self.shape))
-
-    def power(self, written: Tensor, power: float) -> Tensor:
-        """log sum_w P(w)^power [N, T], from log sum_w (g P_vocabulary(w))^power."""
-        written = fold(written.unsqueeze(2), len(self.words))                              # [B, k*T, 1]
-        mixed = (power * self.mixed).masked_fill(~(self.known | self.copied), NEVER)
-        words = (power * self.words).masked_fill(~self.known, NEVER)
-        most = torch.maximum(written, mixed.amax(2, keepdim=True)).detach()
-        found = (written - most).exp() + ((mixed - most).exp() - (words - most).exp()).sum(2, keepdim=True)
-        return (found.log() + most).view(self.shape)
