@@ -1,4 +1,4 @@
-"""Heads: they alone know what an action means. Vocabulary, pointer and copy differ in this file only."""
+"""Heads: they alone know what an action means. Vocabulary, pointer and copy differ here, and in the sums of mixture.py."""
 
 from dataclasses import replace
 from typing import Literal
@@ -18,7 +18,7 @@ from .softmax import chosen
 
 Pointing = Literal[Kind, "relative"]
 CHUNK = 2**23      # most numbers of a [rows, A] block of logits; larger scorings are cut, and recomputed backward
-LONG = 3           # a copy's details cost as much by source positions as by this many actions
+LONG = 3           # a copy's sums over all actions cost as much by source positions as by this many actions
 
 
 def _compared(kind: Pointing) -> Kind:
@@ -238,7 +238,8 @@ class Copy(Head):
         """As every head, but without an [N, T, A] mixture, unless legality, details of tempered answers or a long source ask
         for one.
 
-        The mixture takes what float32 rounds to 0 for impossible; here only a copy can be, a word that is written never.
+        The mixture takes what float32 rounds to 0 for impossible; here only a copy can be, a word that is written never. So
+        the two part where such words weigh, at temperatures above 10 or so.
         """
         more = detail or temperature != 1.0                             # than the actions: all words of the source
         long = more and LONG * memory.mask.shape[1] > memory.batch.num_actions

@@ -206,27 +206,28 @@ def test_a_rank_that_dies_ends_the_others_within_seconds_in_words(tmp_path):
     assert [point["updates"] for point in one.curve] == [2, 4], "it goes on, and on one rank"
 
 
-RELATIVE = {"head": "copy", "pointing": "relative"}                  # its gain is a single number, which nothing cuts
+RELATIVE = {"head": "copy", "pointing": "relative"}                  # its gain is one number, [1] where it is shared out
 
 
-def train_sharded(folder, name, shard, product, shape):
-    """In float32 as well, where products are oneDNN's."""
+def train_sharded(folder, name, when, product, shape):
+    """Four updates with or without shards each, resumed in between. In float32 as well, where products are oneDNN's."""
     os.environ["RLSEQ_PRODUCT"] = product
     task = tasks.make("sort", {"head": "copy", "max_length": 6}) if shape else None
-    for until in (4, 8):
-        one = exact((name, {"decoder_layers": 2, **shape}), Path(folder) / "run", log := [], updates=8, every=4, task=task)
+    for number, shard in enumerate(when, 1):
+        one = exact((name, {"decoder_layers": 2, **shape}), Path(folder) / "run", log := [], updates=4 * len(when), task=task)
         if product == "onednn":
             one.policy, one.algorithm = one.policy.float(), one.algorithm.float()
-        one.shard, one.accumulate = shard and (until == 4 or product == "plain"), 2          # resumed unsharded as well
-        one.run(until=until)
+        one.shard, one.accumulate = shard, 2
+        one.run(until=4 * number)
     kept(one, log, Path(folder) / "found.pt")
 
 
-@pytest.mark.parametrize(("name", "product", "shape"), [("ppo", "plain", {}), ("mle", "plain", {}), ("mle", "onednn", {}),
-                                                        ("mle", "onednn", RELATIVE)])
-def test_sharded_parameters_learn_what_whole_ones_do(name, product, shape, tmp_path):
-    for shard in (True, False):
-        together(2, train_sharded, str(tmp_path / str(shard)), name, shard, product, shape)
+@pytest.mark.parametrize(("name", "product", "shape", "given"), [
+    ("ppo", "plain", {}, [True, True]), ("mle", "plain", {}, [True, True]), ("mle", "onednn", {}, [True, False]),
+    ("mle", "onednn", RELATIVE, [False, True, False])])
+def test_sharded_parameters_learn_what_whole_ones_do(name, product, shape, given, tmp_path):
+    for when in (given, [False] * len(given)):
+        together(2, train_sharded, str(tmp_path / str(any(when))), name, when, product, shape)
     whole, sharded = (torch.load(tmp_path / str(shard) / "found.pt") for shard in (False, True))
     if product == "plain":
         alike(whole, sharded, name)
