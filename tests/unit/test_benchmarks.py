@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import growth, quality, workloads
+from benchmarks import copies, growth, quality, workloads
 from benchmarks.__main__ import main
 from benchmarks.corpus import batches, padded, words
 from benchmarks.job import Job
@@ -148,3 +148,9 @@ def test_quality_reads_the_newest_version_and_counts_pretraining(tmp_path):
     assert "91.0 % in 320 s, reached" in table(quality.QUALITY, [found], full=True)
     missing, = quality.lines(tmp_path / "results")
     assert missing["value"] is None and "quality --train" in missing["missing"]
+
+
+def test_the_benchmark_of_copies_times_two_ways_to_one_score(capsys):
+    assert copies.main(["--repetitions", "1", "--words", "50", "--source", "5", "--sources", "2"]) == 0
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[4:]]
+    assert [row[0].strip() for row in rows] == list(copies.KINDS) and all(float(row[4]) < 1e-5 for row in rows)
