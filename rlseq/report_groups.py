@@ -7,7 +7,7 @@ policy with one configuration, under several seeds; the pretrained checkpoints t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,12 +125,26 @@ def _tuned(members: Sequence[Result]) -> list[Entry]:
         systems.setdefault((one.policy, one.algo), {}).setdefault(config_hash(one.config), {})[one.seed] = one
     entries = []
     for (policy, algo), variants in sorted(systems.items(), key=lambda item: (item[0][1] != BASELINE, item[0])):
-        told = _told_apart([next(iter(seeds.values())).config for seeds in variants.values()])
-        for (_, seeds), difference in zip(variants.items(), told):
+        joined = _joined(variants.values())
+        told = _told_apart([next(iter(seeds.values())).config for seeds in joined])
+        for seeds, difference in zip(joined, told):
             name = "mle continued" if algo == BASELINE else algo
             entries.append(Entry(policy, algo, " ".join(filter(None, (name, difference))), "after",
                                  tuple(seeds[seed] for seed in sorted(seeds))))
     return entries
+
+
+def _joined(variants: Iterable[dict[int, Result]]) -> list[dict[int, Result]]:
+    """Results by seed of every configuration. Those that differ in pretrained= alone, where their start lay, are one, unless
+    they have a seed in common."""
+    found: dict[str, list[dict[int, Result]]] = {}
+    for seeds in variants:
+        found.setdefault(config_hash(next(iter(seeds.values())).config | {"pretrained": None}), []).append(seeds)
+    joined: list[dict[int, Result]] = []
+    for parts in found.values():
+        whole = {seed: one for seeds in parts for seed, one in seeds.items()}
+        joined += [whole] if len(whole) == sum(map(len, parts)) else parts
+    return joined
 
 
 def _told_apart(configs: Sequence[dict]) -> list[str]:

@@ -110,6 +110,15 @@ def test_configurations_of_one_algorithm_are_rows_told_apart_by_what_differs():
     assert list(found) == ["mle pretrained", "mle continued", "reinforce algo.k=4", "reinforce algo.k=8"]
 
 
+def test_where_a_checkpoint_lay_makes_no_other_system_unless_a_seed_has_two():
+    first, second, again = (replace(one, config=one.config | {"pretrained": given}) for one, given in (
+        (run("mle"), None), (run("mle", seed=1), "runs/a"), (run("mle"), "runs/b")))
+    [joined], apart = groups([first, second]), groups([first, second, again])[0]
+    assert [(entry.label, entry.seeds) for entry in joined.entries if entry.stage == "after"] == [("mle continued", [0, 1])]
+    assert {entry.label.partition(" pretrained=")[2]: entry.seeds for entry in apart.entries if entry.stage == "after"} == {
+        "None": [0], "runs/a": [1], "runs/b": [0]}
+
+
 def test_another_starting_point_than_mle_is_said():
     results = [run("mle"), run("reinforce", start="elsewhere")]
     assert "beware" in main_table(results) and "beware" not in main_table([run("mle"), run("reinforce")])
