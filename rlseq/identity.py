@@ -14,6 +14,8 @@ from .provenance import flat, revision
 from .setup import Setup
 from .stage import Stage
 
+YOUNG = ("subword_dropout", "consistency")      # options of a stage that results which stand here do not know
+
 
 def pretraining(setup: Setup) -> dict[str, object]:
     """Everything that the pretrained weights depend on; MLE does not see the reward."""
@@ -33,7 +35,7 @@ def finetuning(setup: Setup, pretrained: str) -> dict[str, object]:
 
 def _options(stage: Stage) -> dict[str, object]:
     """A stage's options; one that is younger than results that stand here counts where it is on, so that they are found."""
-    return {key: value for key, value in asdict(stage).items() if key != "subword_dropout" or value}
+    return {key: value for key, value in asdict(stage).items() if key not in YOUNG or value}
 
 
 def named(identity: Mapping[str, object]) -> dict[str, object]:

@@ -85,7 +85,8 @@ def adopt(setup: Setup, facts: dict[str, object], folder: Path) -> None:
 
 def _pretrain(setup: Setup, folder: Path) -> None:
     policy = fresh(setup)
-    algorithm = algos.make({"kind": "mle", "label_smoothing": setup.pretrain.label_smoothing})
+    algorithm = algos.make({"kind": "mle", "label_smoothing": setup.pretrain.label_smoothing,
+                            "consistency": setup.pretrain.consistency})
     trainer = Trainer(policy, algorithm, SequenceEnv(setup.task, setup.device), setup.pretrain, "pretrain", setup.seed,
                       judge(setup, setup.pretrain), folder, setup.config["precision"], identity=named(pretraining(setup)),
                       accumulate=setup.config["accumulate"], shard=setup.config["shard"])

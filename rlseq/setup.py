@@ -95,8 +95,9 @@ def check(config: dict[str, object], names: Mapping[str, str], tested: bool = Tr
     task = made or tasks.make(name, options)
     results.check_name(task.name)
     finetune = build(Stage, plan["finetune"], "plan.finetune")
-    if finetune.label_smoothing:
-        raise ValueError("plan.finetune.label_smoothing has no effect; set algo.label_smoothing")
+    for name in ("label_smoothing", "consistency"):
+        if getattr(finetune, name):
+            raise ValueError(f"plan.finetune.{name} has no effect; set algo.{name}")
     pretrain, decoding = build(Stage, plan["pretrain"], "plan.pretrain"), build(Decoding, config["decode"], "decode")
     for kind, stage in (("pretrain", pretrain), ("finetune", finetune)):
         if stage.subword_dropout and not task.has_subwords:

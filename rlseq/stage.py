@@ -29,11 +29,13 @@ class Stage:
     dev: Many = 500                   # dev examples each evaluation decodes; 0 means all
     label_smoothing: Annotated[float, Within(0, 0.999)] = 0.0      # of pretraining; when fine-tuning it is the algorithm's
     subword_dropout: Annotated[float, Within(0, 0.999)] = 0.0      # share of a source's merges passed over (BPE-dropout)
+    consistency: Annotated[float, Within(0, 1000)] = 0.0           # of pretraining, as algo.consistency of MLE (R-Drop)
     average: Few = 1                  # weights of this many last evaluations are averaged, and taken if better on dev
 
     def __post_init__(self) -> None:
         for name, least in {"updates": 0, "lr": 0, "batch": 1, "warmup": 0, "clip": 0, "every": 1, "dev": 0, "average": 1,
-                            "batch_tokens": 0, "weight_decay": 0, "label_smoothing": 0, "subword_dropout": 0}.items():
+                            "batch_tokens": 0, "weight_decay": 0, "label_smoothing": 0, "subword_dropout": 0,
+                            "consistency": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
 

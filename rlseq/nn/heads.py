@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..types import NEVER, STOP, Foreseen, Scores, Sizes
+from .agreement import agreeing
 from .attention import Attention, Kind, fold, read, weights
 from .encoders import Memory, Words
 from .linear import Linear, product
@@ -42,7 +43,7 @@ def tempered(logits: Tensor, temperature: float) -> Tensor:
     return logits if temperature == 1.0 else logits / temperature
 
 
-def _judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """log p [..., A] -> log p of the actions, entropy, mean log p over the actions that are possible."""
     possible = logp > NEVER / 2
     if legal is not None:
@@ -93,7 +94,7 @@ class Head(nn.Module):
 
             def part(states, actions, legal, said):
                 logp = log_probabilities(tempered(self.logits(states, memory, keys, said), temperature), legal)
-                return _judged(logp, actions, legal) if detail else (
+                return judged(logp, actions, legal) if detail else (
                     logp.gather(-1, actions.unsqueeze(-1)).squeeze(-1),)
 
             given = (states[:, cut], actions[:, cut], *(None if one is None else one[:, cut] for one in (legal, said)))
@@ -141,6 +142,18 @@ class Vocabulary(Head):
                        detail, foreseen, power)
         return [one.new_zeros(mask.numel(), *one.shape[1:]).index_copy(0, real, one).view(*mask.shape, *one.shape[1:])
                 for one in found]
+
+
+    def agreement(self, states: tuple[Tensor, Tensor], actions: Tensor, mask: Tensor, foreseen: Foreseen,
+                  price: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Two passes' states [N, T, H] -> mean log-probability of the actions and sum of both KLs [N, T], without gradient and
+        0 where `mask` is False; and the loss of `agreement.py`, with gradient, for the weights that are foreseen."""
+        real = mask.flatten().nonzero().squeeze(1)
+        first, second, actions, weight = (one.flatten(0, 1).index_select(0, real) for one in (
+            *states, actions, foreseen.weight))
+        loss, *found = agreeing((first, second), self.words.weight, self.bias, actions, weight, foreseen.smoothing, price)
+        logp, gap = (one.new_zeros(mask.numel()).index_copy(0, real, one).view(mask.shape) for one in found)
+        return logp, gap, loss
 
 
 class Pointer(Head):

@@ -34,7 +34,7 @@ def chosen(states: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, legal:
     return _Chosen.apply(states, weight, bias, actions, legal, detail, foreseen, power)
 
 
-def _blocks(states: Tensor, weight: Tensor, bias: Tensor, legal: Tensor | None):
+def blocks(states: Tensor, weight: Tensor, bias: Tensor, legal: Tensor | None):
     """Slices of rows and their logits, float32 at least."""
     rows = max(ROWS, BLOCK.get(states.device.type, BLOCK["cuda"]) // len(weight))
     for start in range(0, len(states), rows):
@@ -56,9 +56,9 @@ class _Chosen(torch.autograd.Function):
         ctx.early, ctx.power = None, power
         if any(ctx.needs_input_grad) and foreseen is not None:
             g, e = foreseen.weight.to(_no_rows(states).dtype), foreseen.smoothing if detail else 0.0
-            ctx.early = _Gradient(states, weight, bias, actions, g, e)
+            ctx.early = Gradient(states, weight, bias, actions, g, e)
         found = []
-        for cut, logits in _blocks(states, weight, bias, legal):
+        for cut, logits in blocks(states, weight, bias, legal):
             logp, possible = logits.log_softmax(1), None
             parts = [logp.gather(1, actions[cut].view(len(logp), -1)).view_as(actions[cut])]
             p = logp.exp() if detail or ctx.early is not None else None
@@ -83,11 +83,11 @@ class _Chosen(torch.autograd.Function):
         states, weight, bias, actions, legal, *first = ctx.saved_tensors          # the entropy, or the sum of powers
         if ctx.early is not None and (factor := ctx.early.factor(above, *above_more)) is not None:
             return *ctx.early.times(factor), *[None] * 5
-        gradient = _Gradient(states, weight, bias, actions, None if above_more else above)
+        gradient = Gradient(states, weight, bias, actions, None if above_more else above)
         if ctx.power == 1 and above_more and not above_more[0].any():
             above_more, first = (None, above_more[1]), (None,)
         slope = partial(_slope, legal is not None) if ctx.power == 1 else partial(_slope_of_powers, ctx.power)
-        for cut, logits in _blocks(states, weight, bias, legal):
+        for cut, logits in blocks(states, weight, bias, legal):
             if above_more:
                 taken = (None if one is None else one[cut].view(len(logits), -1)
                          for one in (actions, above, *above_more, *first))
@@ -97,7 +97,7 @@ class _Chosen(torch.autograd.Function):
         return *gradient.times(None), *[None] * 5
 
 
-class _Gradient:
+class Gradient:
     """Of states, weight and bias, summed over blocks, where the chosen log-probabilities have the gradient (1 - e) g [M], the
     means over m possible actions e g; without g, where the logits have the slopes given.
 

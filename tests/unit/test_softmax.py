@@ -104,8 +104,8 @@ def test_a_gradient_of_the_entropy_is_none_that_was_foreseen():
 @pytest.mark.parametrize("normalise", ["token", "sequence", "sum"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_of_mle_is_foreseen(monkeypatch, normalise, smoothing):
-    found, factor = [], softmax._Gradient.factor
-    monkeypatch.setattr(softmax._Gradient, "factor", lambda *given: found.append(factor(*given)) or found[-1])
+    found, factor = [], softmax.Gradient.factor
+    monkeypatch.setattr(softmax.Gradient, "factor", lambda *given: found.append(factor(*given)) or found[-1])
     task = Table(words=4, steps=4)
     policy, env = make_policy(task.sizes, Shape(head="vocabulary", **TINY)), SequenceEnv(task)
     env.load(task.collate([task.examples("train")[i] for i in range(6)]))
