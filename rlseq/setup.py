@@ -95,9 +95,9 @@ def check(config: dict[str, object], names: Mapping[str, str], tested: bool = Tr
     task = made or tasks.make(name, options)
     results.check_name(task.name)
     finetune = build(Stage, plan["finetune"], "plan.finetune")
-    for name in ("label_smoothing", "consistency"):
-        if getattr(finetune, name):
-            raise ValueError(f"plan.finetune.{name} has no effect; set algo.{name}")
+    for option in ("label_smoothing", "consistency"):
+        if getattr(finetune, option):
+            raise ValueError(f"plan.finetune.{option} has no effect; set algo.{option}")
     pretrain, decoding = build(Stage, plan["pretrain"], "plan.pretrain"), build(Decoding, config["decode"], "decode")
     for kind, stage in (("pretrain", pretrain), ("finetune", finetune)):
         if stage.subword_dropout and not task.has_subwords:
@@ -105,6 +105,10 @@ def check(config: dict[str, object], names: Mapping[str, str], tested: bool = Tr
                              f"task={name} has none; leave it out")
     algorithm = algos.make(config["algo"])
     algorithm.suits(task)
+    for part, price in (("plan.pretrain", pretrain.consistency), ("algo", getattr(algorithm, "consistency", 0.0))):
+        if price and not shape.dropout:
+            raise ValueError(f"{part}.consistency={price} is the price of what two draws of dropout differ in, and "
+                             "policy.dropout=0 draws none; leave one of them out")
     tests = splits(task, [config["tests"]] if isinstance(config["tests"], str) else config["tests"]) if tested else []
     for split in ("train", "dev", *tests):                               # last, for it may read for long
         if not len(task.examples(split)):

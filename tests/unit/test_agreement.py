@@ -1,18 +1,23 @@
 """R-Drop: the loss of two passes and its gradient, equal to what the paper states, and what is refused."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 from torch.autograd import gradcheck
 
+from rlseq import algos
 from rlseq.algos import make
 from rlseq.algos.base import normalised, reference
 from rlseq.nn import softmax
 from rlseq.nn.agreement import agreeing
 from rlseq.nn.policy import Shape
+from rlseq.pretrain import pretrain
 from rlseq.types import NEVER
+from tests.laws.test_training import trainer
 from tests.toys import TINY, Table, gradient, loaded, task_for, tiny_policy
+from tests.unit.test_locks import tiny
 
 M, A, H = 7, 11, 6
 
@@ -133,3 +138,26 @@ def test_without_dropout_nothing_disagrees_and_the_loss_is_that_of_mle():
 def test_a_price_that_makes_no_sense_is_refused(options, said):
     with pytest.raises(ValueError, match=said):
         make({"kind": "mle", **options})
+
+
+@pytest.mark.parametrize("rule", [False, True], ids=["one softmax", "two tables"])
+def test_slices_add_up_to_the_whole_batch(tmp_path, rule):
+    found = []
+    for slices in (1, 3):
+        one = trainer("mle", tmp_path / str(slices), {"dropout": 0.0}, [], precise=True, batch=7, updates=4, lr=1e-2, warmup=0,
+                      task=Table(words=4, steps=4, rule=rule), changes={"consistency": 5.0, "label_smoothing": 0.1})
+        one.accumulate = slices
+        one.run()
+        found.append(one.learner.state_dict())
+    assert all((value - found[1][name]).abs().max() < 1e-7 for name, value in found[0].items())
+
+
+def test_pretraining_asks_for_it(tmp_path, monkeypatch):
+    asked, make_ = [], algos.make
+    monkeypatch.setattr(algos, "make", lambda options: asked.append(options) or make_(options))
+    setup = tiny(tmp_path)
+    setup = replace(setup, pretrain=replace(setup.pretrain, consistency=5.0), shape=replace(setup.shape, dropout=0.1))
+    pretrain(setup)
+    diary = [json.loads(line) for line in next(tmp_path.rglob("metrics.jsonl")).read_text().splitlines()]
+    seen = [line["disagreement"] for line in diary if "dev" not in line]
+    assert asked[-1]["consistency"] == 5.0 and len(seen) == 3 and min(seen) > 0

@@ -123,12 +123,13 @@ def test_committed_results_of_the_recipes_are_found(task):
     assert found is not None and found.seed == 1
 
 
-def test_an_option_that_is_off_is_no_part_of_what_came_before_it(tmp_path):
+@pytest.mark.parametrize("option", ["subword_dropout", "consistency"])
+def test_an_option_that_is_off_is_no_part_of_what_came_before_it(tmp_path, option):
     setup = six(tmp_path)
-    off, on = ({"plan.pretrain.subword_dropout", "plan.finetune.subword_dropout"} & (
+    off, on = ({"plan.pretrain." + option, "plan.finetune." + option} & (
         identity.named(identity.pretraining(one)).keys() | identity.named(identity.finetuning(one, "x")).keys()) for one in (
-        setup, replace(setup, pretrain=replace(setup.pretrain, subword_dropout=0.1))))
-    assert off == set() and on == {"plan.pretrain.subword_dropout"}
+        setup, replace(setup, pretrain=replace(setup.pretrain, **{option: 0.1}))))
+    assert off == set() and on == {"plan.pretrain." + option}
 
 
 def test_norm_after_is_told_apart_and_norm_before_is_as_it_always_was(tmp_path):

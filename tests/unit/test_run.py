@@ -49,6 +49,8 @@ def test_help_names_everything_and_does_not_import_torch(tmp_path):
     ("decode=5", "group of options"), ("plan.finetune=3", "group of options"), ("tests=5", "list of test splits"),
     ("plan.finetune.label_smoothing=0.1", "algo.label_smoothing"), ("task=null", "no task"),
     ("task=hull plan.pretrain.subword_dropout=0.1", "task=hull has none"), ("plan.pretrain.subword_dropout=1", "0.999"),
+    ("plan.finetune.consistency=5", "set algo.consistency"), ("algo=mle algo.consistency=5 policy.dropout=0", "leave one"),
+    ("plan.pretrain.consistency=5 policy.dropout=0", "leave one"), ("plan.pretrain.consistency=-1", "consistency=-1"),
     ("controls=[shufled]", "did you mean 'shuffled'"), ("controls=3", "auto, true, false"), ("beams=[0]", "beam widths"),
     ("cuda_graphs=true device=cpu", "needs device=cuda"), ("cuda_graphs=5", "true, false"),
     ("algo.kl=0.1 algo.kl.where=both", "write algo.kl.weight=0.1 algo.kl.where=both"),
