@@ -97,7 +97,7 @@ def check(config: dict[str, object], names: Mapping[str, str], tested: bool = Tr
     finetune = build(Stage, plan["finetune"], "plan.finetune")
     for option in ("label_smoothing", "consistency"):
         if getattr(finetune, option):
-            raise ValueError(f"plan.finetune.{option} has no effect; set algo.{option}")
+            raise ValueError(f"plan.finetune.{option} has no effect; set algo.{option} of what takes it, such as algo=mle")
     pretrain, decoding = build(Stage, plan["pretrain"], "plan.pretrain"), build(Decoding, config["decode"], "decode")
     for kind, stage in (("pretrain", pretrain), ("finetune", finetune)):
         if stage.subword_dropout and not task.has_subwords:

@@ -70,5 +70,6 @@ class _Agreeing(torch.autograd.Function):
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
-    """Of each row of [rows, A]: [rows, 1]."""
-    return torch.bmm(one.unsqueeze(1), other.unsqueeze(2)).squeeze(2)
+    """Of each row of [rows, A]: [rows, 1], in their own precision, which autocast would lower."""
+    with torch.autocast(one.device.type, enabled=False):
+        return torch.bmm(one.unsqueeze(1), other.unsqueeze(2)).squeeze(2)

@@ -50,7 +50,7 @@ def judged(logp: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor,
         possible = possible & legal
     sane = logp.masked_fill(~possible, 0.0)
     entropy = -(sane.exp() * sane * possible).sum(-1)
-    return logp.gather(-1, actions.unsqueeze(-1)).squeeze(-1), entropy, sane.sum(-1) / possible.sum(-1)
+    return logp.gather(-1, actions.unsqueeze(-1)).squeeze(-1), entropy, sane.sum(-1) / possible.sum(-1).clamp(min=1)
 
 
 class Head(nn.Module):
@@ -142,7 +142,6 @@ class Vocabulary(Head):
                        detail, foreseen, power)
         return [one.new_zeros(mask.numel(), *one.shape[1:]).index_copy(0, real, one).view(*mask.shape, *one.shape[1:])
                 for one in found]
-
 
     def agreement(self, states: tuple[Tensor, Tensor], actions: Tensor, mask: Tensor, foreseen: Foreseen,
                   price: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,8 @@ from rlseq.algos import make
 from rlseq.algos.base import normalised, reference
 from rlseq.nn import softmax
 from rlseq.nn.agreement import agreeing
-from rlseq.nn.policy import Shape
+from rlseq.nn.linear import product
+from rlseq.nn.policy import Policy, Shape
 from rlseq.pretrain import pretrain
 from rlseq.types import NEVER
 from tests.laws.test_training import trainer
@@ -141,15 +142,50 @@ def test_a_price_that_makes_no_sense_is_refused(options, said):
 
 
 @pytest.mark.parametrize("rule", [False, True], ids=["one softmax", "two tables"])
-def test_slices_add_up_to_the_whole_batch(tmp_path, rule):
-    found = []
+def test_slices_add_up_to_the_whole_batch(tmp_path, monkeypatch, rule):
+    decode, calls = Policy._decode, []                                  # dropout draws anew for every slice; this does not
+
+    def shrunk(*given):
+        calls.append(0)
+        states, *more = decode(*given)
+        return states * (1.0 if len(calls) % 2 else 0.7), *more
+
+    found, seen = [], []
     for slices in (1, 3):
-        one = trainer("mle", tmp_path / str(slices), {"dropout": 0.0}, [], precise=True, batch=7, updates=4, lr=1e-2, warmup=0,
-                      task=Table(words=4, steps=4, rule=rule), changes={"consistency": 5.0, "label_smoothing": 0.1})
-        one.accumulate = slices
+        one = trainer("mle", tmp_path / str(slices), {"dropout": 0.0}, log := [], precise=True, batch=7, updates=4, every=9,
+                      lr=1e-2, warmup=0, task=Table(words=4, steps=4, rule=rule),
+                      changes={"consistency": 5.0, "label_smoothing": 0.1})
+        one.accumulate, one.judge = slices, lambda policy: 0.0
+        monkeypatch.setattr(Policy, "_decode", shrunk)
         one.run()
+        monkeypatch.undo()
         found.append(one.learner.state_dict())
+        seen.append([values["disagreement"] for _, values in log if "disagreement" in values])
     assert all((value - found[1][name]).abs().max() < 1e-7 for name, value in found[0].items())
+    assert len(seen[0]) == 4 and seen[0] == pytest.approx(seen[1], abs=1e-6) and min(seen[0]) > 1e-3
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_row_after_the_stop_where_nothing_is_legal_does_not_matter(smoothing):
+    policy, rollout = dropping("vocabulary")
+    every = torch.ones(*rollout.actions.shape, 4, dtype=torch.bool)
+    assert not rollout.mask.all()
+    one, other = (scored(policy, replace(rollout, legal=legal), smoothing, "token", 5.0)
+                  for legal in (every, every & rollout.mask.unsqueeze(2)))
+    assert float(one[0].detach()) == pytest.approx(float(other[0].detach()), abs=1e-10)
+    assert (one[2] - other[2]).abs().max() < 1e-10
+
+
+def test_autocast_lowers_the_products_and_nothing_else():
+    made, actions, g = given(torch.float32)
+    first, second, weight, bias = (one.detach().bfloat16() for one in made)
+    p, q = (product(4 * states, weight, bias).double().log_softmax(1) for states in (first, second))   # peaked, as trained
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, logp, gap = agreeing((4 * made[0], 4 * made[1]), *made[2:], actions, g, 0.1, 5.0)
+    kls = ((p.exp() - q.exp()) * (p - q)).sum(1)
+    chosen = (p + q).gather(1, actions[:, None]).squeeze(1) / 2
+    assert loss.dtype == logp.dtype == gap.dtype == torch.float32
+    assert torch.allclose(gap.double(), kls, rtol=1e-5) and torch.allclose(logp.double(), chosen, rtol=1e-5)
 
 
 def test_pretraining_asks_for_it(tmp_path, monkeypatch):
