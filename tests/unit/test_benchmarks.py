@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import copies, growth, quality, workloads
+from benchmarks import copies, growth, passes, quality, workloads
 from benchmarks.__main__ import main
 from benchmarks.corpus import batches, padded, words
 from benchmarks.job import Job
@@ -154,3 +154,10 @@ def test_the_benchmark_of_copies_times_two_ways_to_one_score(capsys):
     assert copies.main(["--repetitions", "1", "--words", "50", "--source", "5", "--sources", "2"]) == 0
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[4:]]
     assert [row[0].strip() for row in rows] == list(copies.KINDS) and all(float(row[4]) < 1e-5 for row in rows)
+
+
+def test_the_benchmark_of_two_passes_times_ways_to_one_gradient(capsys):
+    assert passes.main(["--repetitions", "1", "--words", "50", "--tokens", "40"]) == 0
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[4:]]
+    assert [row[0].strip() for row in rows] == ["float32", "bfloat16"]
+    assert float(rows[0][5]) < 1e-5 and float(rows[1][5]) < 0.05
