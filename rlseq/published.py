@@ -100,8 +100,7 @@ WU = Replication(
                "Visual Context in Multimodal Machine Translation (ACL); also in github.com/LividWo/Revisit-MMT, "
                "README-baseline.md: beam 5, average of the last 10 checkpoints", {"test 2016, lower case": 41.02}),),
     recipes=(
-        Recipe("multi30k-en-de",
-               ("experiment=multi30k_tiny", "task.pair=en-de", "algo=reinforce", "algo.k=4", "algo.temperature=0.5"),
+        Recipe("multi30k-en-de", ("experiment=multi30k_tiny", "task.pair=en-de", "algo=reinforce"),
                "the same widths and depths"),),
     seeds=3,
     notes=("theirs is trained and scored on lower-cased, tokenised text; ours on raw, cased text, and its answers are put into "
@@ -123,8 +122,7 @@ TUTORIAL = Replication(
         Source("tutorial", "a widely used tutorial's Transformer (recalled: github.com/bentrevett/pytorch-seq2seq, 6 - "
                "Attention is All You Need), as quoted in this project's goals", {"test 2016, lower case": 36.52}),),
     recipes=(
-        Recipe("multi30k-de-en",
-               ("experiment=multi30k_tutorial", "algo=reinforce", "algo.k=4", "algo.temperature=0.5"),
+        Recipe("multi30k-de-en", ("experiment=multi30k_tutorial", "algo=reinforce"),
                "the policy of multi30k.tiny, the other way round and greedy"),),
     seeds=3,
     notes=("theirs is trained and scored on lower-cased text as cut by spaCy (recalled); ours on raw, cased text, its answers "
@@ -147,7 +145,7 @@ DIALOGSUM = Replication(
         Source("people", "the same paper, one person's summary against another's (recalled)",
                {"as theirs, R-1": 53.35, "as theirs, R-2": 26.72, "as theirs, R-L": 50.84})),
     recipes=(
-        Recipe("dialogsum", ("experiment=dialogsum", "algo=reinforce", "algo.temperature=0.5"),
+        Recipe("dialogsum", ("experiment=dialogsum", "algo=reinforce"),
                "trained from nothing too; copies from the dialogue what its vocabulary of words lacks"),),
     seeds=3,
     notes=("theirs is counted by py-rouge (the authors, github.com/cylnlp/dialogsum, issue 4); we take it to be with stems, "

@@ -29,7 +29,7 @@ from .printable import printable
 from .say import speaks
 from .sweeps import Failed, going_on, launched
 
-APPLIED = ("recipe", "tuned", "sized", "limit")      # groups that task, algo, experiment and plan choose
+APPLIED = ("recipe", "tuned", "sized", "fitted", "limit")      # groups that task, algo, experiment and plan choose
 LITERAL = ("task.path", "pretrained", "results", "runs", "tracking.uri")     # their commas and braces are no grammar
 GROUPS = ("task", "policy", "algo", "plan", "tracking", "experiment")
 HYDRA = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",

@@ -19,6 +19,7 @@ TINY = ["plan=smoke", "tracking=none", "policy.width=16", "tests=[test-15]"]
 SMALL = Replication("lists in order", (Row("to 15", "test-15", "order"), Row("more", "test-30", "order"), Row("area", "", "")),
                     (Source("paper", "a paper that never was", {"to 15": 0.5, "area": 7.25}),),
                     (Recipe("sort-pointer", ("task=sort", "policy=pointer", "algo=reinforce"), "as it is"),), 2, ("all of it",))
+RECIPES = {one.name: one for found in REPLICATIONS.values() for one in found.recipes}
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +163,7 @@ def test_numbers_stand_in_rows_that_ours_has(name, tmp_path):
             assert (row.split in task.tests and row.metric in task.metrics) or row.split == row.metric == "", row
 
 
-@pytest.mark.parametrize("recipe", {one.name: one for found in REPLICATIONS.values() for one in found.recipes}.values(),
-                         ids=lambda one: one.name)
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_checkpoint_that_is_passed_on_is_of_the_recipe_as_it_stands(recipe):
     notes = Path(__file__).resolve().parents[2] / "results/checkpoints" / recipe.name / "model.json"
     if not notes.is_file():
@@ -172,6 +172,17 @@ def test_a_checkpoint_that_is_passed_on_is_of_the_recipe_as_it_stands(recipe):
     config, *_ = read([*recipe.words, "task.path=FOLDER"] if "experiment" in recipe.words[0] else recipe.words)
     assert config["policy"].items() <= ({"norm": "before"} | facts["shape"]).items()
     assert facts["cost"]["updates"] == config["plan"]["finetune"]["updates"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_of_a_recipe_as_it_stands_there_is_a_result(name):
+    words = RECIPES[name].words
+    config, names, _ = read([*words, "task.path=FOLDER"] if "experiment" in words[0] else words)
+    home = Path(__file__).resolve().parents[2] / "results"
+    runs = [json.loads(path.read_text())["config"]
+            for path in home.glob(f"{config['task']['name']}-v*/{names['policy']}/{names['algo']}/0*.json")]
+    assert any(one["algo"] == config["algo"] and one["plan"]["finetune"] == config["plan"]["finetune"]
+               and one["task"].get("pair") == config["task"].get("pair") for one in runs)
 
 
 def test_the_recipes_of_texts_are_for_two_cores():
