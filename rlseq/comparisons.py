@@ -16,6 +16,7 @@ from .resampling import score_draws
 from .results import comparable
 from .stats import Gain, Interval
 
+OFTEN = 20                  # times as many resamples for a signal gain: whether its low end is above 0 must not be their luck
 Point = tuple[float, float]
 
 
@@ -51,8 +52,9 @@ def signal_gain(judge: Judge, entry: Entry, metric: str | None = None, split: st
         return None
 
     signed = score if sign > 0 else lambda total: -score(total)
-    each = {name: stats.over_strongest([pair], signed, judge.samples) for name, pair in pairs.items()}
-    gain = stats.over_strongest(list(pairs.values()), signed, judge.samples)
+    samples = OFTEN * judge.samples
+    each = {name: stats.over_strongest([pair], signed, samples) for name, pair in pairs.items()}
+    gain = stats.over_strongest(list(pairs.values()), signed, samples)
     return SignalGain(entry, gain, list(pairs)[gain.strongest], each)
 
 
@@ -82,9 +84,9 @@ def _pairs(judge: Judge, entry: Entry, split: str, metric: str) -> dict[str, tup
 
 def _paired(ours: Entry, theirs: Entry, split: str, metric: str) -> tuple[list, list] | None:
     left, right = ours.rows(split, metric), theirs.rows(split, metric)
-    start = {one.seed: one.pretrained.get("hash") for one in theirs.results}
+    began = {one.seed: one for one in theirs.results}
     seeds = [one.seed for one in ours.results if one.seed in left and one.seed in right
-             and start.get(one.seed) == one.pretrained.get("hash") and left[one.seed].shape == right[one.seed].shape]
+             and one.began_as(began[one.seed]) and left[one.seed].shape == right[one.seed].shape]
     return ([left[seed] for seed in seeds], [right[seed] for seed in seeds]) if seeds else None
 
 
@@ -187,7 +189,8 @@ class Across:
 
 def across_tasks(judged: Sequence[Judge], samples: int = 1000, seed: int = 0) -> list[Across]:
     """Interquartile mean over tasks and seeds with its 95 % interval, of every algorithm that two tasks or more have (other
-    data make another task; other policies, rewards and ways to decode do not).
+    data make another task). Of each task and policy the group that was added to last counts alone, so that recipes of old
+    do not, and of an algorithm there the latest configuration.
 
     A run's score is normalised to the share of what its pretrained checkpoint left undone:
     100 (score - pretrained) / (100 - pretrained), for primary metrics that end at 100. Stratified bootstrap (Agarwal et
@@ -195,17 +198,36 @@ def across_tasks(judged: Sequence[Judge], samples: int = 1000, seed: int = 0) ->
     """
     found: dict[str, list[np.ndarray]] = {}
     tasks: dict[str, set[tuple[str, str]]] = {}
-    for number, judge in enumerate(judged):
+    for number, (judge, entries) in enumerate(_latest(judged)):
         starts = {one.policy: one for one in judge.group.entries if one.stage == "before"}
-        for entry in judge.group.entries:
+        for entry in entries:
             shares = _normalised(judge, entry, starts.get(entry.policy), samples, seed)
             if shares is not None:
                 rng = np.random.default_rng([seed, number])
                 pick = np.vstack([np.arange(len(shares[0])), rng.integers(len(shares[0]), size=(samples, len(shares[0])))])
-                found.setdefault(entry.label, []).append(np.take_along_axis(shares, pick, 1))
-                tasks.setdefault(entry.label, set()).add((judge.group.task, entry.results[0].data))
+                label = "mle continued" if entry.algo == BASELINE else entry.algo
+                found.setdefault(label, []).append(np.take_along_axis(shares, pick, 1))
+                tasks.setdefault(label, set()).add((judge.group.task, entry.results[0].data))
     return [Across(label, _middle(np.concatenate(parts, 1)), len(tasks[label]), sum(part.shape[1] for part in parts))
             for label, parts in found.items() if len(tasks[label]) > 1]
+
+
+def _latest(judged: Sequence[Judge]) -> list[tuple[Judge, list[Entry]]]:
+    """Of each task, data and policy the group with the latest run; of each algorithm there the latest entry."""
+    places: dict[tuple, tuple[str, Judge, dict[str, Entry]]] = {}
+    for judge in judged:
+        own: dict[tuple, dict[str, Entry]] = {}
+        for entry in sorted((one for one in judge.group.entries if one.stage == "after"), key=_finished):
+            own.setdefault((judge.group.task, entry.results[0].data, entry.policy), {})[entry.algo] = entry
+        for place, entries in own.items():
+            when = max(map(_finished, entries.values()))
+            if place not in places or when > places[place][0]:
+                places[place] = (when, judge, entries)
+    return [(judge, list(entries.values())) for _, judge, entries in places.values()]
+
+
+def _finished(entry: Entry) -> str:
+    return max(one.finished for one in entry.results)
 
 
 def _normalised(judge: Judge, entry: Entry, start: Entry | None, samples: int, seed: int) -> np.ndarray | None:

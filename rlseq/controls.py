@@ -1,7 +1,8 @@
 """Controls: what a gain by reward must beat before the reward may be thanked for it.
 
     mle          MLE continued from the same checkpoint for the same budget
-    constant     the same algorithm, every answer paid 1: what peaking alone does (Choshen et al. 2020)
+    constant     the same algorithm, every answer paid 1: what peaking alone does (Choshen et al. 2020). Where a baseline makes
+                 all advantages 0 and nothing else is mixed in, it does not move: then it is the start itself
     shuffled     the same algorithm, the rewards of a batch dealt out among its answers afresh at every step
     temperature  MLE continued, sampled at the temperature at which it is as spread as the policy trained on rewards is at
                  temperature 1; compared with that policy's samples, for greedy answers know no temperature

@@ -29,7 +29,8 @@ from .train import Cost, Trainer
 class Pretrained:
     """The checkpoint that every algorithm of a comparison starts from, and how well it does."""
 
-    hash: str
+    hash: str                            # of the configuration, or of the weights that the user named
+    weights: str                         # hash of the weights: code changes, and with it what a configuration makes
     folder: Path
     cost: Cost
     curve: list[dict[str, object]]
@@ -62,7 +63,8 @@ def pretrain(setup: Setup) -> Pretrained:
         raise ValueError(f"checkpoint {folder} of rlseq {facts['rlseq']} does not fit policy={setup.names['policy']} of rlseq "
                          f"{__version__}; take the policy options it was made with ({str(error).splitlines()[-1].strip()})"
                          ) from None
-    return Pretrained(identity, folder, Cost(**facts["cost"]), facts["curve"], facts["commit"][0], test(setup, policy))
+    return Pretrained(identity, facts["sha256"][:12], folder, Cost(**facts["cost"]), facts["curve"], facts["commit"][0],
+                      test(setup, policy))
 
 
 def adopt(setup: Setup, facts: dict[str, object], folder: Path) -> None:

@@ -103,7 +103,7 @@ def _metrics(members: Sequence[Result], primary: str, split: str) -> tuple[str, 
 
 
 def _pretrained(members: Sequence[Result]) -> list[Entry]:
-    """One entry a policy: the checkpoint that most runs of a seed started from."""
+    """One entry a policy: the checkpoint that most runs of a seed started from, of equal ones the latest."""
     entries = []
     for policy in sorted({one.policy for one in members}):
         fit = [one for one in members if one.policy == policy
@@ -112,8 +112,7 @@ def _pretrained(members: Sequence[Result]) -> list[Entry]:
         chosen = []
         for seed in sorted({one.seed for one in fit}):
             same = [one for one in fit if one.seed == seed]
-            hashes = [one.pretrained.get("hash") for one in same]
-            chosen.append(same[hashes.index(max(hashes, key=hashes.count))])
+            chosen.append(max(same, key=lambda one: (sum(map(one.began_as, same)), one.finished)))
         if chosen:
             entries.append(Entry(policy, BASELINE, "mle pretrained", "before", tuple(chosen)))
     return entries
@@ -207,20 +206,21 @@ class Judge:
                             mean=stats.is_mean(left[seeds[0]]) and stats.is_mean(right[seeds[0]]))
 
     def baseline(self, entry: Entry) -> Entry | None:
-        """The MLE continued of the same policy that shares most seeds and starting points, of equal ones the latest; None where
-        there is none."""
+        """The MLE continued of the same policy that shares most seeds and starting points, of equal ones that by the same plan,
+        then the latest; None where there is none."""
         fit = [one for one in self.group.entries
                if one.stage == "after" and one.algo == BASELINE and one.policy == entry.policy]
-        starts = {(one.seed, one.pretrained.get("hash")) for one in entry.results}
-        return max(fit, key=lambda one: (len(starts & {(run.seed, run.pretrained.get("hash")) for run in one.results}),
+        plan = entry.results[0].config.get("plan")
+        return max(fit, key=lambda one: (sum(ours.seed == its.seed and ours.began_as(its)
+                                             for ours in entry.results for its in one.results),
+                                         one.results[0].config.get("plan") == plan,
                                          max(run.finished for run in one.results)), default=None)
 
     def same_start(self, entry: Entry) -> bool:
         """Whether, seed by seed, the entry started from the checkpoint that its baseline started from."""
         other = self.baseline(entry)
-        starts = {one.seed: one.pretrained.get("hash") for one in other.results} if other else {}
-        return all(starts.get(one.seed, one.pretrained.get("hash")) == one.pretrained.get("hash")
-                   for one in entry.results)
+        theirs = {one.seed: one for one in other.results} if other else {}
+        return all(one.began_as(theirs.get(one.seed, one)) for one in entry.results)
 
     def cells(self, split: str, metric: str) -> list[Cell | None]:
         """One cell an entry: interval, difference to MLE continued, Holm's p over the algorithms, and who wins."""
@@ -256,15 +256,20 @@ class Judge:
         return -1 if any(one["metrics"].get(metric, {}).get("lower") for one in said) else 1
 
     def alike(self, entry: Entry, split: str, metric: str) -> bool:
-        """Whether all seeds of the entry were evaluated as the group's last entry was (a fine-tuned one)."""
-        model = self.group.entries[-1].evaluated(split)[0]
-        if metric not in model["metrics"]:
+        """Whether all seeds of the entry were evaluated as the latest fine-tuned run was that has the metric."""
+        model = self._model(split, metric)
+        if model is None:
             return False
         loose = LOOSE if entry.stage == "before" else LOOSE[:2]
         return all(metric in one["metrics"] and one["n"] == model["n"]
                    and one["metrics"][metric]["signature"] == model["metrics"][metric]["signature"]
                    and comparable(one["signature"], loose) == comparable(model["signature"], loose)
                    for one in entry.evaluated(split))
+
+    def _model(self, split: str, metric: str) -> dict | None:
+        known = [one for entry in self.group.entries if entry.stage == "after" for one in entry.results
+                 if metric in one.after[split]["metrics"]]
+        return max(known, key=lambda one: one.finished).after[split] if known else None
 
     def _found(self, metric: str) -> Score | None:
         stored = [(one["metrics"][metric]["score"], entry.rows(split, metric)[result.seed])

@@ -103,8 +103,9 @@ def _together(judged: Sequence[Judge]) -> str:
                              number(one.runs, str(one.runs))]) for one in across_tasks(judged)]
     return "" if not rows else (
         '<section class="card"><h2>Over all tasks</h2><p class="soft">Interquartile mean over tasks and seeds of the share of '
-        "what the pretrained checkpoint left undone, in percent: 0 is no change, 100 is perfect. With few seeds its intervals "
-        f"are too narrow.</p>{table(['algorithm', 'share gained', 'tables', 'runs'], rows)}</section>")
+        "what the pretrained checkpoint left undone, in percent: 0 is no change, 100 is perfect. Of each task and policy its "
+        "latest table counts. With few seeds the intervals are too narrow, and algorithms that other tasks have are not "
+        f"comparable.</p>{table(['algorithm', 'share gained', 'tables', 'runs'], rows)}</section>")
 
 
 def _task(task: str, members: Sequence[tuple[str, Judge]], album: Album, shelf: Shelf) -> str:

@@ -58,7 +58,7 @@ class Result:
     finished: str
     config: dict
     task_options: dict
-    pretrained: dict                           # hash, cost: {updates, sampled_tokens, scored_tokens, seconds}
+    pretrained: dict                           # hash, weights, cost: {updates, sampled_tokens, scored_tokens, seconds}
     cost: dict                                 # the same four, of fine-tuning
     before: dict                               # {split: {signature, n, metrics: {name: {score, signature}}}}
     after: dict
@@ -80,6 +80,16 @@ class Result:
     def headline(self) -> dict:
         """What was reached after fine-tuning on the first test split."""
         return self.after[self.tests[0]]
+
+    def began_as(self, other: Result) -> bool:
+        """Whether another run of the same problems began at the same weights. Results that do not know their weights are told
+        apart by configuration and by what its answers were worth: code changes, and with it what a configuration makes."""
+        both = [one.pretrained.get("weights") for one in (self, other)]
+        if all(both):
+            return both[0] == both[1]
+        key = f"before/{self.tests[0]}/{self.primary}"
+        return (self.pretrained.get("hash") == other.pretrained.get("hash")
+                and (key not in self.rows or key not in other.rows or np.array_equal(self.rows[key], other.rows[key])))
 
 
 def signature(parts: Mapping[str, object]) -> str:

@@ -206,3 +206,8 @@ def test_algorithms_are_summed_up_over_tasks_by_what_pretraining_left_undone():
     assert (found.label, found.tasks, found.runs) == ("reinforce", 2, 4)
     assert "| reinforce | 30.0 [" in leaderboard([Judge(one) for one in groups(runs)])
     assert found.interval.score == pytest.approx(30.0) and 10 < found.interval.low < 30 < found.interval.high < 50
+    later = replace(on("b", "reinforce", 0, 180), finished="2025-01-02T00:00:00+00:00")      # 80 %, by another recipe
+    later = replace(later, config=later.config | {"plan": "longer"})
+    old = [replace(one, config=one.config | {"plan": "short"}) for one in runs]
+    [found] = across_tasks([Judge(one) for one in groups([*old, later])])
+    assert (found.tasks, found.runs) == (2, 3) and found.interval.score == pytest.approx((50 + 40 + 80) / 3)

@@ -125,6 +125,45 @@ def test_another_starting_point_than_mle_is_said():
     assert "did not start from the checkpoint" in leaderboard([Judge(one) for one in groups(results)])
 
 
+def test_one_configuration_that_made_other_weights_is_another_start():
+    old = run("mle", right=120, before=90)                     # the same hash, but other answers before fine-tuning
+    new = replace(run("mle", right=140, options={"average": 3}), finished="2025-01-02T00:00:00+00:00")
+    assert old.pretrained == new.pretrained and not old.began_as(new) and new.began_as(run("reinforce"))
+    found = cells([old, new, run("reinforce", right=150, before=90)])
+    assert found["reinforce"].difference.difference == pytest.approx(15.0)           # 150 - 120 of 200, not - 140
+    assert found["mle pretrained"].interval.score == 45.0, "two of three began there"
+    [group] = groups([old, run("reinforce")])
+    assert not Judge(group).same_start(group.entries[-1])
+
+    def of(weights, hash="p0"):
+        return replace(run(before=90 if weights == "a" else 100), pretrained={"hash": hash, "weights": weights, "cost": COST})
+    assert of("a").began_as(of("a", "by its path")) and not of("a").began_as(of("b")) and of("b").began_as(run())
+
+
+def test_of_equal_starts_the_mle_by_the_same_plan_is_compared_with():
+    def by(plan, one, finished):
+        return replace(one, config=one.config | {"plan": {"average": plan}}, finished=f"2025-01-0{finished}T00:00:00+00:00")
+    found = cells([by(1, run("mle", right=120), 1), by(3, run("mle", right=140), 2), by(1, run(right=150), 1)])
+    assert found["reinforce"].difference.difference == pytest.approx(15.0)           # 150 - 120 of 200
+
+
+def test_a_metric_that_older_runs_lack_is_shown_of_those_that_have_it():
+    def with_nll(one):
+        more = {**one.headline["metrics"], "nll": {"score": 50.0, "signature": "nats"}}
+        return replace(one, finished="2025-01-02T00:00:00+00:00", after={"test": {**one.headline, "metrics": more}},
+                       rows=one.rows | {"after/test/nll": np.stack([np.full(N, 0.5), np.ones(N)], 1)})
+    [group] = groups([with_nll(run("mle")), run("reinforce")])                       # the old one comes last in the table
+    judge = Judge(group, {"nll": lambda total: 100 * total[0] / total[1]})
+    shown = {one.label: judge.interval(one, "test", "nll") for one in group.entries}
+    assert shown["mle continued"].score == 50.0 and shown["reinforce"] is None and shown["mle pretrained"] is None
+
+
+def test_seeds_that_share_a_start_are_said_to():
+    shared = [run(seed=seed, start="p") for seed in range(3)]
+    assert "| mle pretrained | pointer | 3, one start |" in leaderboard([Judge(one) for one in groups(shared)])
+    assert "| mle pretrained | pointer | 3 |" in leaderboard([Judge(one) for one in groups([run(seed=s) for s in range(3)])])
+
+
 def test_corpus_bleu_gets_its_interval_and_unknown_statistics_are_admitted():
     # 200 sentences of 10 words with 9, 7, 5, 3 n-grams matched of 10, 9, 8, 7: BLEU = 100 (.9 * 7/9 * 5/8 * 3/7)^(1/4)
     rows = np.tile([10.0, 10, 9, 7, 5, 3, 10, 9, 8, 7], (N, 1))
