@@ -21,6 +21,7 @@ from torch import Tensor
 from . import dist
 from .files import whole
 
+AGAIN = "copy it again or name another folder; where a run can make it again, move both files away"
 KEPT = 2                                       # checkpoints of a run under way
 Checkpoint = tuple[dict[str, Tensor], dict[str, object]]
 
@@ -49,12 +50,12 @@ def read_checkpoint(folder: Path, name: str) -> Checkpoint:
     with weights.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != facts.get("sha256"):
             raise ValueError(f"checkpoint {weights} is damaged: its hash differs from the one in {notes.name}; "
-                             "delete both files to start over")
+                             + AGAIN)
     try:
         found = load_file(weights)
         return found | {other: found[one] for other, one in dict(facts.get("tied", {})).items()}, facts
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{weights} is no safetensors file of its notes ({error}); delete both files to start over") from None
+        raise ValueError(f"{weights} is no safetensors file of its notes ({error}); {AGAIN}") from None
 
 
 def read_facts(notes: Path) -> dict[str, object]:
@@ -62,7 +63,7 @@ def read_facts(notes: Path) -> dict[str, object]:
     try:
         return dict(json.loads(notes.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"checkpoint notes {notes} are damaged ({error}); delete both files to start over") from None
+        raise ValueError(f"checkpoint notes {notes} are damaged ({error}); {AGAIN}") from None
 
 
 def numbered(folder: Path, name: str) -> list[int]:

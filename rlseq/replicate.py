@@ -90,9 +90,12 @@ def command(recipe: Recipe, words: Sequence[str]) -> list[str]:
 
 
 def seeds_of(found: Replication, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The seeds that are asked for, by default the replication's, and the other overrides."""
+    """The seeds that are asked for, by default the replication's, and the other overrides; ValueError for what is no seed."""
     asked = [one.removeprefix("seed=").strip("[]") for one in words if one.startswith("seed=")]
     seeds = asked[-1].split(",") if asked else [str(one) for one in range(found.seeds)]
+    wrong = [one for one in seeds if not (one.isascii() and one.isdigit())]
+    if wrong:
+        raise ValueError(f"seed={wrong[0]!r} is no whole number of 0 or more; give one seed or several: seed=0,1")
     return seeds, [one for one in words if not one.startswith("seed=")]
 
 
@@ -180,6 +183,8 @@ def from_checkpoints(found: Replication, words: Sequence[str], home: Path) -> No
     from .checkpoint import read_facts  # import torch
     from .setup import check
 
+    if len(seeds_of(found, words)[0]) > 1 and any(one.startswith("seed=") for one in words):
+        raise ValueError("--from-checkpoint evaluates one checkpoint of each recipe; leave seed out")
     alone, seen = (home / "model.json").is_file(), 0
     for recipe in found.recipes:
         place = home if alone else home / recipe.name

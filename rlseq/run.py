@@ -71,6 +71,9 @@ def checked(arguments: list[str]) -> list[str]:
             raise KeyError(f"{name} is not chosen by hand: task, algo, experiment and plan choose it; override its options")
         if name == "sweep":
             raise KeyError(f"{argument} is no option of a run; python -m rlseq.tune {value or 'NAME'} runs such a sweep")
+        if not sweep and name not in LITERAL and "," in value and not re.match(r"[\[{\"']|\w+\(", value):
+            raise ValueError(f"{argument} is several values: for a run of each put -m first"
+                             + ("" if name in GROUPS else f"; one list is {name}=[{value}]"))
         if name in LITERAL and not value.startswith(("'", '"')) and value != "null":
             argument = f"{name}={json.dumps(value, ensure_ascii=False)}"
         if name in GROUPS:

@@ -58,6 +58,8 @@ def _measure() -> int:
     from .course import chosen, run  # imports torch: not for --help
 
     folder, algorithms = Path(wanted.results or ("runs/smoke" if wanted.plan == "smoke" else "results")), chosen(wanted.algo)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"results={folder} is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)                    # before the minutes that it is measured for
     return run(wanted.plan, wanted.seed, algorithms, folder)
 

@@ -166,7 +166,7 @@ class Task(Base):
     def parse(self, line: str) -> Example:
         """Integers parted by blanks or commas; raises ValueError for anything but at least one within 0..high-1."""
         words = line.replace(",", " ").split()
-        wrong = [word for word in words if not (word.isascii() and word.isdigit() and int(word) < self.high)]
+        wrong = [word for word in words if not (word.isascii() and word.isdigit() and len(word) < 20 and int(word) < self.high)]
         if wrong or not words:
             said = f"{wrong[0]!r} is no such number" if wrong else "the line is empty"
             raise ValueError(f"{said}: give integers from 0 to {self.high - 1}, parted by blanks or commas")

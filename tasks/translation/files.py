@@ -64,7 +64,12 @@ class Files:
         """Cleaned sources with their references, of all splits where the corpus has none; ValueError names file, line and
         remedy."""
         paths, fields = self.paths(split), ("source", "target")
-        if len(paths) == 1 and not paths[0].name.removesuffix(".gz").endswith(".tsv"):
+        name = paths[0].name.removesuffix(".gz")
+        if len(paths) == 1 and not name.endswith(ONE_FILE):
+            raise ValueError(f"task.path={self.path} names one file for both languages that ends in none of "
+                             f"{', '.join(ONE_FILE)}; of two aligned files write the language as {{lang}}, such as "
+                             "{split}.{lang}.gz")
+        if len(paths) == 1 and not name.endswith(".tsv"):
             _, first = next(reading.records(paths[0]))
             inner = first.get("translation")
             fields = fields if "source" in (inner if isinstance(inner, dict) else first) else (self.source, self.target)

@@ -118,6 +118,8 @@ def test_a_checkpoint_that_is_too_large_is_not_kept(tmp_path):
     (["chen2021.dialogsum"], "needs task.path: the folder"), (["dialogsum"], "chen2021.dialogsum"),
     (["multi30k.tiny", "--from-checkpoint"], "leave --from-checkpoint out"), (["order_matters.table1", "--beep"], "--help"),
     (["order_matters.table1", "--keep", "--from-checkpoint"], "give one of them"), (["multi30k.tiny", "seed="], "seed"),
+    (["order_matters.table1", "seed=0,x"], "seed='x' is no whole number"),
+    (["order_matters.table1", "--from-checkpoint", "seed=0,1"], "leave seed out"),
     (["vinyals2015.table1", "task=hul"], "did you mean 'hull'"), (["order_matters.table1", "seed=range(0"], "seed"),
 ])
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, words, part, monkeypatch, capsys):

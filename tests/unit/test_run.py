@@ -40,7 +40,8 @@ def test_help_names_everything_and_does_not_import_torch(tmp_path):
 
 @pytest.mark.parametrize(("words", "part"), [
     ("task=hul", "did you mean 'hull'"), ("algo.kk=3", "did you mean 'k'"), ("sed=3", "did you mean 'seed'"),
-    ("seed=x", "whole number"), ("algo.k=1", "k >= 2"), ("policy=transformer", "does not fit task=hull"),
+    ("seed=x", "whole number"), ("seed=0,1", "put -m first; one list is seed=[0,1]"), ("task=hull,sort", "several values"),
+    ("algo.k=1", "k >= 2"), ("policy=transformer", "does not fit task=hull"),
     ("device=cuda:9", "auto, cpu, cuda"), ("plan.finetune.lr=abc", "not a finite number"), ("policy.width=30", "multiple of"),
     ("pretrained=/nope", "no checkpoint file"), ("tests=[foo]", "no test split"), ("nonsense", "name=value"),
     ("recipe=hull-full", "not chosen by hand"), ("task=translation task.path=x", "not used"),

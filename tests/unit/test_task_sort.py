@@ -103,6 +103,8 @@ def test_references_are_legal_and_earn_exactly_one(head):
 def test_the_vocabulary_head_cannot_earn_what_is_no_word():
     task = task_for("vocabulary")
     batch = task.collate([task.parse("37 120 5 37 120"), task.parse("20 10")])
+    with pytest.raises(ValueError, match="give integers from 0 to"):
+        task.parse("9" * 5000)                                                   # more digits than int() takes
     assert not task.reference_is_best and task.legal(batch, batch.target[:, :0]) is None
     # 2 of 5 items are words: F1 = 2 * 2 / (5 + 5); only the second list can be answered in full
     assert task.reward(batch, batch.target, batch.target_mask).tolist() == pytest.approx([0.4, 1])

@@ -210,6 +210,8 @@ def test_a_pattern_names_one_corpus_or_every_split(folder):
     assert [len(every.examples(split)) for split in ("train", "dev", "test")] == [40, 6, 5]
     one = make("translation", {"data": "files", "path": str(folder / "train.{lang}"), "vocabulary": 300})
     assert 0 < len(one.examples("train")) < 40
+    with pytest.raises(ValueError, match=r"ends in none of \.tsv, .*write the language as \{lang\}"):
+        make("translation", {"data": "files", "path": str(folder / "{split}.en"), "vocabulary": 300}).examples("train")
 
 
 def test_missing_files_are_said_with_what_was_looked_for(folder, tmp_path):
